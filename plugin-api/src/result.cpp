@@ -10,10 +10,11 @@ namespace banger {
 
 namespace {
 constexpr std::string_view errc_words[] = {
-    "invalid_argument", "not_found",   "already_exists", "in_use",    "busy",
-    "wrong_state",      "unsupported", "unavailable",    "permission_denied",
-    "no_space",         "unreachable", "timed_out",      "cancelled", "corrupt",
-    "internal",
+    "invalid_argument", "not_found",   "already_exists",
+    "in_use",           "busy",        "wrong_state",
+    "unsupported",      "unavailable", "permission_denied",
+    "no_space",         "unreachable", "timed_out",
+    "cancelled",        "corrupt",     "internal",
 };
 static_assert(std::size(errc_words) == static_cast<std::size_t>(Errc::internal) + 1);
 }  // namespace
@@ -32,39 +33,52 @@ Errc errc_from_errno(int error_number) {
         case ENAMETOOLONG:
         case ENOTDIR:
         case EISDIR:
-        case ELOOP: return Errc::invalid_argument;
+        case ELOOP:
+            return Errc::invalid_argument;
         case ENOENT:
         case ENODEV:
         case ENXIO:
-        case ESRCH: return Errc::not_found;
+        case ESRCH:
+            return Errc::not_found;
         case EEXIST:
-        case EADDRINUSE: return Errc::already_exists;
+        case EADDRINUSE:
+            return Errc::already_exists;
         case ENOTEMPTY:
-        case ETXTBSY: return Errc::in_use;
+        case ETXTBSY:
+            return Errc::in_use;
         case EBUSY:
-        case EAGAIN: return Errc::busy;
+        case EAGAIN:
+            return Errc::busy;
         case EACCES:
         case EPERM:
-        case EROFS: return Errc::permission_denied;
+        case EROFS:
+            return Errc::permission_denied;
         case ENOSPC:
         case EDQUOT:
         case EFBIG:
         case EMFILE:
         case ENFILE:
-        case ENOMEM: return Errc::no_space;
+        case ENOMEM:
+            return Errc::no_space;
         case ECONNREFUSED:
         case ECONNRESET:
         case EHOSTUNREACH:
         case ENETUNREACH:
         case ENOTCONN:
-        case EPIPE: return Errc::unreachable;
-        case ETIMEDOUT: return Errc::timed_out;
-        case ECANCELED: return Errc::cancelled;
+        case EPIPE:
+            return Errc::unreachable;
+        case ETIMEDOUT:
+            return Errc::timed_out;
+        case ECANCELED:
+            return Errc::cancelled;
         case EOPNOTSUPP:
-        case ENOSYS: return Errc::unsupported;
+        case ENOSYS:
+            return Errc::unsupported;
         case EBADMSG:
-        case EPROTO: return Errc::corrupt;
-        default: return Errc::internal;
+        case EPROTO:
+            return Errc::corrupt;
+        default:
+            return Errc::internal;
     }
 }
 

@@ -40,7 +40,8 @@ constexpr std::string_view check_status_words[] = {"pass", "warn", "fail"};
 }  // namespace
 
 Result<VmId> VmId::parse(std::string_view text) {
-    if (text.size() == 12 && std::ranges::all_of(text, is_lower_hex)) return VmId(std::string(text));
+    if (text.size() == 12 && std::ranges::all_of(text, is_lower_hex))
+        return VmId(std::string(text));
     return invalid("a machine id", text, "An id has 12 hexadecimal digits; see `banger vm list`.");
 }
 
@@ -71,8 +72,8 @@ Result<VmName> VmName::parse(std::string_view text) {
 Result<ArtifactName> ArtifactName::parse(std::string_view text) {
     auto alnum = [](char c) { return is_lower(c) || is_digit(c); };
     if (!text.empty() && text.size() <= 64 && alnum(text.front()) &&
-        std::ranges::all_of(
-            text, [&](char c) { return alnum(c) || c == '.' || c == '_' || c == '-'; }))
+        std::ranges::all_of(text,
+                            [&](char c) { return alnum(c) || c == '.' || c == '_' || c == '-'; }))
         return ArtifactName(std::string(text));
     return invalid("a name for an image or kernel", text,
                    "Use 1 to 64 lower-case letters, digits, '.', '_' and '-', beginning with a "
@@ -99,21 +100,31 @@ Result<ByteCount> ByteCount::parse(std::string_view text) {
         "Write a positive size such as 512M, 4GiB or 1.5G; a bare number is MiB.";
     const auto refuse = [&] { return invalid("a size", text, forms); };
     std::size_t end = 0;
-    while (end < text.size() && (is_digit(text[end]) || text[end] == '.')) ++end;
+    while (end < text.size() && (is_digit(text[end]) || text[end] == '.'))
+        ++end;
     const std::string_view number = text.substr(0, end);
     std::string unit(text.substr(end));
     std::ranges::transform(unit, unit.begin(),
                            [](char c) { return c >= 'A' && c <= 'Z' ? char(c - 'A' + 'a') : c; });
-    if (unit.ends_with("ib")) unit.resize(unit.size() - 2);
-    else if (unit.size() == 2 && unit.ends_with('b')) unit.pop_back();
+    if (unit.ends_with("ib"))
+        unit.resize(unit.size() - 2);
+    else if (unit.size() == 2 && unit.ends_with('b'))
+        unit.pop_back();
     unsigned shift = 0;
-    if (unit.empty() && end == text.size()) shift = 20;
-    else if (unit == "b") shift = 0;
-    else if (unit == "k") shift = 10;
-    else if (unit == "m") shift = 20;
-    else if (unit == "g") shift = 30;
-    else if (unit == "t") shift = 40;
-    else return refuse();
+    if (unit.empty() && end == text.size())
+        shift = 20;
+    else if (unit == "b")
+        shift = 0;
+    else if (unit == "k")
+        shift = 10;
+    else if (unit == "m")
+        shift = 20;
+    else if (unit == "g")
+        shift = 30;
+    else if (unit == "t")
+        shift = 40;
+    else
+        return refuse();
 
     const std::size_t dot = number.find('.');
     const std::string_view whole = number.substr(0, dot);

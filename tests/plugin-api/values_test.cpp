@@ -10,7 +10,8 @@ namespace banger {
 namespace {
 
 TEST(VmName, TakesWhatADnsLabelTakes) {
-    for (const char* good : {"a", "sandbox", "a-1", "1a", "x--y"}) EXPECT_TRUE(VmName::parse(good)) << good;
+    for (const char* good : {"a", "sandbox", "a-1", "1a", "x--y"})
+        EXPECT_TRUE(VmName::parse(good)) << good;
     EXPECT_TRUE(VmName::parse(std::string(63, 'a')));
 }
 
@@ -47,8 +48,9 @@ TEST(ByteCount, ReadsWhatPeopleType) {
 }
 
 TEST(ByteCount, RefusesWhatIsNoSize) {
-    for (const char* bad : {"", "0", "0G", "-1", "-1G", "G", "1X", "1GG", "1.G", ".5G", "1.2.3G",
-                            " 1G", "1 G", "99999999999999999999", "9223372036854775808b", "8388608T", "1e3"})
+    for (const char* bad :
+         {"", "0", "0G", "-1", "-1G", "G", "1X", "1GG", "1.G", ".5G", "1.2.3G", " 1G", "1 G",
+          "99999999999999999999", "9223372036854775808b", "8388608T", "1e3"})
         EXPECT_FALSE(ByteCount::parse(bad)) << bad;
 }
 
@@ -60,7 +62,8 @@ TEST(ByteCount, IsShownForPeople) {
 
 TEST(Ipv4Address, GoesBothWaysAndIsStrict) {
     EXPECT_EQ(Ipv4Address::parse("172.16.0.1")->text(), "172.16.0.1");
-    for (const char* bad : {"", "1.2.3", "1.2.3.4.5", "256.1.1.1", "01.2.3.4", "1.2.3.4 ", "a.b.c.d", "1..2.3", "-1.2.3.4"})
+    for (const char* bad : {"", "1.2.3", "1.2.3.4.5", "256.1.1.1", "01.2.3.4", "1.2.3.4 ",
+                            "a.b.c.d", "1..2.3", "-1.2.3.4"})
         EXPECT_FALSE(Ipv4Address::parse(bad)) << bad;
 }
 
@@ -96,7 +99,8 @@ TEST(Digest, IsShaTwoFiftySixOnly) {
 }
 
 TEST(Role, WordsGoBothWays) {
-    for (Role role : {Role::network, Role::dns, Role::storage, Role::image_source, Role::vm_backend})
+    for (Role role :
+         {Role::network, Role::dns, Role::storage, Role::image_source, Role::vm_backend})
         EXPECT_EQ(parse_role(to_string(role)), role);
 }
 

@@ -20,8 +20,8 @@ struct DnsRecord {
 
 /// Where core's authoritative responder listens, and for which zone.
 struct DnsZone {
-    std::string zone;     ///< "vm"
-    Ipv4Address server;   ///< a loopback address
+    std::string zone;    ///< "vm"
+    Ipv4Address server;  ///< a loopback address
     std::uint16_t port = 0;
     friend bool operator==(const DnsZone&, const DnsZone&) = default;
 };
@@ -46,8 +46,8 @@ public:
     virtual Result<void> publish(const DnsRecord& record, std::stop_token stop) = 0;
     /// Removes the machine's name. Succeeds when it has none.
     virtual Result<void> withdraw(const VmId& vm) = 0;
-    /// Called once, before anything else, with every record core remembers: afterwards exactly these
-    /// are published, and the plugin's own leftovers are gone.
+    /// Called once, before anything else, with every record core remembers: afterwards exactly
+    /// these are published, and the plugin's own leftovers are gone.
     virtual Result<void> recover(std::span<const DnsRecord> remembered) = 0;
     /// Rows for `banger doctor`. Changes nothing.
     virtual std::vector<Check> checks(std::stop_token stop) = 0;

@@ -12,8 +12,8 @@
 #include "banger/result.hpp"
 #include "banger/values.hpp"
 
-/// What core gives a plugin. A plugin has no other way to the outside: no environment, no globals, no
-/// configuration files of its own.
+/// What core gives a plugin. A plugin has no other way to the outside: no environment, no globals,
+/// no configuration files of its own.
 namespace banger {
 
 enum class LogLevel { debug, info, warning, error };
@@ -63,7 +63,8 @@ struct HttpRequest {
 };
 
 struct HttpResponse {
-    int status = 0;  ///< after redirects. Headers named `authorization` never follow one to another host.
+    int status =
+        0;  ///< after redirects. Headers named `authorization` never follow one to another host.
     std::vector<HttpHeader> headers;
     std::string body;  ///< empty for http_download()
 };
@@ -78,15 +79,16 @@ public:
     [[nodiscard]] virtual const std::string& state_folder() const = 0;
     /// A folder of the plugin's own for what can be made again; may be emptied between two calls.
     [[nodiscard]] virtual const std::string& cache_folder() const = 0;
-    /// A folder of the plugin's own that is gone after a reboot of the host, for sockets and marks of
-    /// live things. Its path is short enough for a unix socket (sun_path is 108 bytes, unix(7)).
+    /// A folder of the plugin's own that is gone after a reboot of the host, for sockets and marks
+    /// of live things. Its path is short enough for a unix socket (sun_path is 108 bytes, unix(7)).
     [[nodiscard]] virtual const std::string& run_folder() const = 0;
     /// GET into memory. An HTTP status of 400 and above is a response, not an error. Errors:
     /// unreachable, timed_out, cancelled, corrupt (too large), permission_denied (TLS, scheme).
     virtual Result<HttpResponse> http_get(const HttpRequest& request, Call& call) = 0;
-    /// GET into a descriptor, which stays the caller's; progress is reported to the call. Only a body
-    /// of status 200 or 206 is written.
-    virtual Result<HttpResponse> http_download(const HttpRequest& request, int sink, Call& call) = 0;
+    /// GET into a descriptor, which stays the caller's; progress is reported to the call. Only a
+    /// body of status 200 or 206 is written.
+    virtual Result<HttpResponse> http_download(const HttpRequest& request, int sink,
+                                               Call& call) = 0;
 };
 
 }  // namespace banger

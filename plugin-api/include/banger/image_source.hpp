@@ -23,7 +23,8 @@ std::optional<ArtifactKind> parse_artifact_kind(std::string_view word);
 
 /// What the bytes of one part are.
 enum class PartFormat {
-    tar_layer,    ///< tar (plain, gzip, zstd or xz, told by its first bytes) applied over those before
+    tar_layer,    ///< tar (plain, gzip, zstd or xz, told by its first bytes) applied over those
+                  ///< before
     ext4,         ///< a ready root file system, raw
     bundle,       ///< .tar.zst of rootfs.ext4 and manifest.json
     kernel_tree,  ///< tar that holds boot/vmlinuz-VERSION and [usr/]lib/modules/VERSION
@@ -34,8 +35,8 @@ std::optional<PartFormat> parse_part_format(std::string_view word);
 /// One stream of bytes to fetch.
 struct Part {
     PartFormat format = PartFormat::tar_layer;
-    /// Of the bytes as fetched. Nothing when they are made on demand: then the source itself vouches
-    /// for them, and the manifest's `provenance` says how.
+    /// Of the bytes as fetched. Nothing when they are made on demand: then the source itself
+    /// vouches for them, and the manifest's `provenance` says how.
     std::optional<Digest> digest;
     std::optional<ByteCount> size;
     /// The source's own note to find the part again; core hands it back unread.
@@ -63,8 +64,8 @@ struct ArtifactManifest {
     std::string distro;
     std::string architecture;  ///< "amd64"
     std::string description;
-    /// One sentence on why the bytes can be trusted: "signed Debian archive, key …", "sha256 pinned in
-    /// the built-in catalog".
+    /// One sentence on why the bytes can be trusted: "signed Debian archive, key …", "sha256 pinned
+    /// in the built-in catalog".
     std::string provenance;
     /// The kernel that goes with an image; empty for the default one.
     std::string kernel_reference;
@@ -88,7 +89,7 @@ using Resolution = std::variant<ArtifactManifest, Redirect>;
 
 struct ResolveRequest {
     ArtifactKind kind = ArtifactKind::image;
-    std::string reference;             ///< as the user typed it; hostile until parsed
+    std::string reference;  ///< as the user typed it; hostile until parsed
     std::string architecture = "amd64";
 };
 
@@ -111,14 +112,14 @@ struct AvailableArtifact {
 class ImageSource {
 public:
     virtual ~ImageSource() = default;
-    /// Errc::not_found means "not mine": the next source is asked. Every other error ends the search,
-    /// because the reference is this source's and something is wrong with it.
+    /// Errc::not_found means "not mine": the next source is asked. Every other error ends the
+    /// search, because the reference is this source's and something is wrong with it.
     virtual Result<Resolution> resolve(const ResolveRequest& request, Call& call) = 0;
     /// Writes the part's bytes to `sink` (a pipe or a file) and returns when all are written; the
     /// caller closes its own copy. Core checks digest and size; the source must not trust them
-    /// either. `resume_from` is a byte offset, only ever given for a part that has a digest; a source
-    /// that cannot resume answers Errc::unsupported before it writes anything. A reader that went
-    /// away (EPIPE) is Errc::cancelled.
+    /// either. `resume_from` is a byte offset, only ever given for a part that has a digest; a
+    /// source that cannot resume answers Errc::unsupported before it writes anything. A reader that
+    /// went away (EPIPE) is Errc::cancelled.
     virtual Result<void> fetch(const ArtifactManifest& manifest, std::size_t part,
                                std::uint64_t resume_from, const UniqueFd& sink, Call& call) = 0;
     /// What can be pulled by name; empty for a source that cannot enumerate (a registry).

@@ -62,7 +62,8 @@ struct NetworkLink {
 /// Who hands out the guests' addresses.
 struct Addressing {
     /// Every guest has an address of its own from this prefix, reserved by core; the prefix' own
-    /// address is the host's. Nothing: each guest is behind its own translator and may have the same.
+    /// address is the host's. Nothing: each guest is behind its own translator and may have the
+    /// same.
     std::optional<Ipv4Prefix> pool;
 };
 

@@ -20,8 +20,8 @@
 /// The door of a plugin: C outside, C++ inside.
 ///
 /// The library exports one symbol, the plain struct `banger_plugin`. The loader checks every field
-/// before it calls a function, so a library built for another API or with another standard library is
-/// a sentence for the user and never a crash. BANGER_PLUGIN() below writes it.
+/// before it calls a function, so a library built for another API or with another standard library
+/// is a sentence for the user and never a crash. BANGER_PLUGIN() below writes it.
 
 /// "BNGR". A library whose first word is another is not a plugin.
 #define BANGER_PLUGIN_MAGIC 0x424e4752u
@@ -104,17 +104,17 @@ Plugin* create_plugin(Make make, Host* host, char* message, std::size_t capacity
 
 /// Writes the door. `plugin_name` is a string literal; `make` is a function
 /// `Result<std::unique_ptr<Plugin>> make(Host&)`.
-#define BANGER_PLUGIN(plugin_name, make)                                                       \
-    extern "C" __attribute__((visibility("default"))) const banger_plugin_door banger_plugin;  \
-    const banger_plugin_door banger_plugin = {                                                 \
-        BANGER_PLUGIN_MAGIC,                                                                   \
-        sizeof(banger_plugin_door),                                                            \
-        BANGER_PLUGIN_API_VERSION,                                                             \
-        0,                                                                                     \
-        ::banger::build_tag,                                                                   \
-        plugin_name,                                                                           \
-        [](::banger::Host* host, char* message, std::size_t capacity) noexcept {               \
-            return ::banger::detail::create_plugin(make, host, message, capacity);             \
-        },                                                                                     \
-        [](::banger::Plugin* plugin) noexcept { delete plugin; },                              \
+#define BANGER_PLUGIN(plugin_name, make)                                                      \
+    extern "C" __attribute__((visibility("default"))) const banger_plugin_door banger_plugin; \
+    const banger_plugin_door banger_plugin = {                                                \
+        BANGER_PLUGIN_MAGIC,                                                                  \
+        sizeof(banger_plugin_door),                                                           \
+        BANGER_PLUGIN_API_VERSION,                                                            \
+        0,                                                                                    \
+        ::banger::build_tag,                                                                  \
+        plugin_name,                                                                          \
+        [](::banger::Host* host, char* message, std::size_t capacity) noexcept {              \
+            return ::banger::detail::create_plugin(make, host, message, capacity);            \
+        },                                                                                    \
+        [](::banger::Plugin* plugin) noexcept { delete plugin; },                             \
     }

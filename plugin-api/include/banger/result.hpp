@@ -10,12 +10,12 @@
 
 /// Failure as a value.
 ///
-/// Everything that can fail returns `Result<T>`. The names follow std::expected (C++23), which g++ 12
-/// does not have in C++20 mode, so that the day it does this header becomes an alias.
+/// Everything that can fail returns `Result<T>`. The names follow std::expected (C++23), which g++
+/// 12 does not have in C++20 mode, so that the day it does this header becomes an alias.
 ///
-/// How an error grows: errno is taken where the call failed (`Error::from_errno`), each caller above
-/// adds what it was doing (`.context("making the disk of vm sandbox")`), and the program that owns the
-/// terminal or the log prints it once. Libraries never log an error that they also return.
+/// How an error grows: errno is taken where the call failed (`Error::from_errno`), each caller
+/// above adds what it was doing (`.context("making the disk of vm sandbox")`), and the program that
+/// owns the terminal or the log prints it once. Libraries never log an error that they also return.
 namespace banger {
 
 /// What the reader of the error can do about it. Not where it happened: that is the message.
@@ -47,7 +47,8 @@ struct Error {
     Errc code = Errc::internal;
     /// What failed and why, without a final full stop. Context is prepended as "while X: why".
     std::string message;
-    /// What the reader should do, as one imperative sentence; empty when there is nothing to advise.
+    /// What the reader should do, as one imperative sentence; empty when there is nothing to
+    /// advise.
     std::string remedy;
 
     Error() = default;
@@ -89,11 +90,11 @@ public:
     using value_type = T;
 
     // Implicit on purpose: `return value;` and `return Error{…};` are how functions end.
-    Result(const T& value) : state_(std::in_place_index<0>, value) {}           // NOLINT
-    Result(T&& value) : state_(std::in_place_index<0>, std::move(value)) {}     // NOLINT
-    Result(const Error& error) : state_(std::in_place_index<1>, error) {}       // NOLINT
-    Result(Error&& error) : state_(std::in_place_index<1>, std::move(error)) {} // NOLINT
-    Result(Unexpected failure)                                                  // NOLINT
+    Result(const T& value) : state_(std::in_place_index<0>, value) {}            // NOLINT
+    Result(T&& value) : state_(std::in_place_index<0>, std::move(value)) {}      // NOLINT
+    Result(const Error& error) : state_(std::in_place_index<1>, error) {}        // NOLINT
+    Result(Error&& error) : state_(std::in_place_index<1>, std::move(error)) {}  // NOLINT
+    Result(Unexpected failure)                                                   // NOLINT
         : state_(std::in_place_index<1>, std::move(failure.error)) {}
 
     [[nodiscard]] bool has_value() const { return state_.index() == 0; }
@@ -107,7 +108,9 @@ public:
     T&& operator*() && { return std::move(*this).value(); }
     T* operator->() { return &value(); }
     const T* operator->() const { return &value(); }
-    [[nodiscard]] T value_or(T fallback) const& { return has_value() ? **this : std::move(fallback); }
+    [[nodiscard]] T value_or(T fallback) const& {
+        return has_value() ? **this : std::move(fallback);
+    }
 
     const Error& error() const& { return failed(), std::get<1>(state_); }
     Error& error() & { return failed(), std::get<1>(state_); }
@@ -136,9 +139,9 @@ public:
     using value_type = void;
 
     Result() = default;
-    Result(const Error& error) : error_(error) {}                            // NOLINT
-    Result(Error&& error) : error_(std::move(error)) {}                      // NOLINT
-    Result(Unexpected failure) : error_(std::move(failure.error)) {}         // NOLINT
+    Result(const Error& error) : error_(error) {}                     // NOLINT
+    Result(Error&& error) : error_(std::move(error)) {}               // NOLINT
+    Result(Unexpected failure) : error_(std::move(failure.error)) {}  // NOLINT
 
     [[nodiscard]] bool has_value() const { return !error_.has_value(); }
     explicit operator bool() const { return has_value(); }
@@ -179,10 +182,10 @@ inline void take(Result<void>&& result) { result.value(); }
 ///
 /// A statement expression, which both supported compilers have; the enclosing function returns a
 /// Result of any type.
-#define BANGER_TRY(...)                                                            \
-    __extension__({                                                                \
-        auto banger_try_result = (__VA_ARGS__);                                    \
-        if (!banger_try_result.has_value())                                        \
-            return ::banger::Error(std::move(banger_try_result).error());          \
-        ::banger::detail::take(std::move(banger_try_result));                      \
+#define BANGER_TRY(...)                                                   \
+    __extension__({                                                       \
+        auto banger_try_result = (__VA_ARGS__);                           \
+        if (!banger_try_result.has_value())                               \
+            return ::banger::Error(std::move(banger_try_result).error()); \
+        ::banger::detail::take(std::move(banger_try_result));             \
     })

@@ -32,8 +32,8 @@ std::optional<DiskFormat> parse_disk_format(std::string_view word);
 struct VolumeRequest {
     VmId vm;
     VolumeRole role = VolumeRole::root;
-    /// The bytes the disk starts with: an open raw file, readable, that never changes while a volume
-    /// of it exists. Borrowed for the length of the call.
+    /// The bytes the disk starts with: an open raw file, readable, that never changes while a
+    /// volume of it exists. Borrowed for the length of the call.
     int base_fd = -1;
     /// At least the size of the base.
     ByteCount size;
@@ -49,7 +49,7 @@ struct Volume {
     VolumeRole role = VolumeRole::root;
     std::string path;  ///< absolute: what the VMM opens
     DiskFormat format = DiskFormat::raw;
-    ByteCount size;    ///< as the guest sees it
+    ByteCount size;  ///< as the guest sees it
     friend bool operator==(const Volume&, const Volume&) = default;
 };
 
@@ -68,16 +68,17 @@ struct VolumeUsage {
 class StorageCloning {
 public:
     virtual ~StorageCloning() = default;
-    /// The machine that owns `source` is stopped or paused. All or nothing; Errc::already_exists when
-    /// the target has that volume.
-    virtual Result<Volume> clone(const Volume& source, const VmId& target, std::stop_token stop) = 0;
+    /// The machine that owns `source` is stopped or paused. All or nothing; Errc::already_exists
+    /// when the target has that volume.
+    virtual Result<Volume> clone(const Volume& source, const VmId& target,
+                                 std::stop_token stop) = 0;
 };
 
 /// Makes disks.
 ///
 /// Core calls every method from a worker thread: one call at a time for one machine, many at once
-/// for different ones. Methods may block; those given a stop_token return Errc::cancelled soon after
-/// it is triggered. Removal cannot be cancelled. None throws.
+/// for different ones. Methods may block; those given a stop_token return Errc::cancelled soon
+/// after it is triggered. Removal cannot be cancelled. None throws.
 class Storage {
 public:
     virtual ~Storage() = default;
@@ -94,12 +95,12 @@ public:
     /// succeeds.
     virtual Result<Volume> resize(const Volume& volume, ByteCount size, std::stop_token stop) = 0;
     virtual Result<VolumeUsage> usage(const Volume& volume) = 0;
-    /// Removes every volume of the machine. Succeeds when there is none. Runs every removal step even
-    /// when one fails, and then reports them together.
+    /// Removes every volume of the machine. Succeeds when there is none. Runs every removal step
+    /// even when one fails, and then reports them together.
     virtual Result<void> remove(const VmId& vm) = 0;
-    /// Called once, before anything else, with every volume core remembers. Adopts those still there,
-    /// removes the plugin's own leftovers that core does not know, and returns the machines of which
-    /// a volume is lost.
+    /// Called once, before anything else, with every volume core remembers. Adopts those still
+    /// there, removes the plugin's own leftovers that core does not know, and returns the machines
+    /// of which a volume is lost.
     virtual Result<std::vector<VmId>> recover(std::span<const Volume> remembered) = 0;
     /// The optional half, or null. Owned by the plugin.
     virtual StorageCloning* cloning() = 0;

@@ -10,9 +10,9 @@
 
 #include "banger/result.hpp"
 
-/// The values that cross a role interface. Each with a private constructor is a proof: whoever holds a
-/// VmName knows that it is safe in a path, a DNS label, a host name and a kernel command line, because
-/// parse() is the only way to one.
+/// The values that cross a role interface. Each with a private constructor is a proof: whoever
+/// holds a VmName knows that it is safe in a path, a DNS label, a host name and a kernel command
+/// line, because parse() is the only way to one.
 namespace banger {
 
 namespace detail {
@@ -43,8 +43,8 @@ private:
     using CheckedString::CheckedString;
 };
 
-/// What the owner calls a machine: `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?`, not digits alone, not "host"
-/// or "localhost". It becomes a DNS label and a host name unchanged (RFC 1123, section 2.1).
+/// What the owner calls a machine: `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?`, not digits alone, not
+/// "host" or "localhost". It becomes a DNS label and a host name unchanged (RFC 1123, section 2.1).
 class VmName : public detail::CheckedString<VmName> {
 public:
     static Result<VmName> parse(std::string_view text);
@@ -92,8 +92,8 @@ public:
     static constexpr ByteCount gib(std::uint64_t count) { return ByteCount(count << 30); }
 
     /// Reads what people type: "16G", "512M", "4GiB", "1.5G"; a bare number is MiB. Powers of 1024.
-    /// Zero, a negative number, a fraction of a byte, an unknown unit and more than 2^63-1 bytes are
-    /// Errc::invalid_argument with the accepted forms in the remedy.
+    /// Zero, a negative number, a fraction of a byte, an unknown unit and more than 2^63-1 bytes
+    /// are Errc::invalid_argument with the accepted forms in the remedy.
     static Result<ByteCount> parse(std::string_view text);
 
     [[nodiscard]] constexpr std::uint64_t count() const { return bytes_; }
@@ -150,8 +150,8 @@ private:
 class MacAddress {
 public:
     static Result<MacAddress> parse(std::string_view text);
-    /// The address of this machine: locally administered, unicast, derived from the id, so that it is
-    /// the same at every start.
+    /// The address of this machine: locally administered, unicast, derived from the id, so that it
+    /// is the same at every start.
     static MacAddress of(const VmId& vm);
     [[nodiscard]] const std::array<std::uint8_t, 6>& octets() const { return octets_; }
     [[nodiscard]] std::string text() const;
@@ -169,15 +169,15 @@ std::optional<CheckStatus> parse_check_status(std::string_view word);
 
 /// One row of `banger doctor`.
 struct Check {
-    std::string name;    ///< what was looked at: "qemu binary"
+    std::string name;  ///< what was looked at: "qemu binary"
     CheckStatus status = CheckStatus::pass;
     std::string detail;  ///< what was found: "/usr/bin/qemu-system-x86_64, version 7.2.18"
     std::string remedy;  ///< what to do; empty when the status is pass
     friend bool operator==(const Check&, const Check&) = default;
 };
 
-/// A running process that may outlive the daemon. A pid alone is not an identity, because numbers are
-/// reused; with the start time it is one for as long as the host is up.
+/// A running process that may outlive the daemon. A pid alone is not an identity, because numbers
+/// are reused; with the start time it is one for as long as the host is up.
 struct ProcessId {
     std::int64_t pid = 0;
     /// Clock ticks after boot: field 22 of /proc/PID/stat, proc(5).

@@ -23,8 +23,8 @@ struct BackendCapabilities {
     bool vsock = false;
     bool pause = false;
     bool snapshots = false;
-    /// Guests run on the CPU itself (KVM). When false, `acceleration_note` is the sentence that says
-    /// why and what it costs; the CLI shows it.
+    /// Guests run on the CPU itself (KVM). When false, `acceleration_note` is the sentence that
+    /// says why and what it costs; the CLI shows it.
     bool hardware_accelerated = false;
     std::string acceleration_note;
     std::uint32_t max_vcpus = 0;
@@ -35,8 +35,8 @@ struct Disk {
     std::string path;
     DiskFormat format = DiskFormat::raw;
     bool read_only = false;
-    /// Virtio-blk serial: how the guest's init tells disks apart ("root", "work", "modules"). At most
-    /// 20 bytes (virtio 1.2, section 5.2.6).
+    /// Virtio-blk serial: how the guest's init tells disks apart ("root", "work", "modules"). At
+    /// most 20 bytes (virtio 1.2, section 5.2.6).
     std::string serial;
     friend bool operator==(const Disk&, const Disk&) = default;
 };
@@ -60,7 +60,8 @@ struct MachineSpec {
 struct VmProcess {
     VmId vm;
     ProcessId process;  ///< of the VMM
-    std::string backend_state;  ///< the plugin's own note to find it again; core hands it back unread
+    std::string
+        backend_state;  ///< the plugin's own note to find it again; core hands it back unread
     friend bool operator==(const VmProcess&, const VmProcess&) = default;
 };
 
@@ -80,7 +81,8 @@ public:
     /// The machine is paused and stays so. `sink` gets everything; all or nothing is up to the
     /// caller, who renames the file when this succeeded.
     virtual Result<void> save(const VmProcess& vm, const UniqueFd& sink, std::stop_token stop) = 0;
-    /// Like VmBackend::start(), but from what save() wrote with an equal spec; the machine is paused.
+    /// Like VmBackend::start(), but from what save() wrote with an equal spec; the machine is
+    /// paused.
     virtual Result<VmProcess> restore(const MachineSpec& spec, const UniqueFd& source,
                                       std::stop_token stop) = 0;
 };
@@ -105,9 +107,9 @@ public:
     /// Errc::wrong_state. An error carries the last lines the VMM wrote.
     virtual Result<VmProcess> start(const MachineSpec& spec, std::stop_token stop) = 0;
     /// Ends the process now, without asking the guest, and removes what start() left beside it
-    /// (sockets, marks; not the console). Returns when the process is gone. Succeeds when it already is.
-    /// The clean way down is the agent's: core asks the guest to sync and power off, waits on the
-    /// pidfd, and calls this in the end in any case.
+    /// (sockets, marks; not the console). Returns when the process is gone. Succeeds when it
+    /// already is. The clean way down is the agent's: core asks the guest to sync and power off,
+    /// waits on the pidfd, and calls this in the end in any case.
     virtual Result<void> kill(const VmProcess& vm) = 0;
     /// Forgets everything kept for the machine, the console too. It is not running. Succeeds when
     /// there is nothing.
@@ -119,8 +121,9 @@ public:
     /// listens; the agent may answer much later. Errc::busy when the one channel is taken,
     /// Errc::not_found when the machine is not running.
     virtual Result<UniqueFd> connect_agent(const VmProcess& vm) = 0;
-    /// Called once, before anything else, with every machine core believes to run. Adopts those that
-    /// do, ends the plugin's own leftovers that core does not know, and returns those that are gone.
+    /// Called once, before anything else, with every machine core believes to run. Adopts those
+    /// that do, ends the plugin's own leftovers that core does not know, and returns those that are
+    /// gone.
     virtual Result<std::vector<VmId>> recover(std::span<const VmProcess> remembered) = 0;
     /// The optional halves, or null. Owned by the plugin.
     virtual VmPausing* pausing() = 0;
