@@ -1,0 +1,136 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "banger/plugin.hpp"
+#include "banger/result.hpp"
+#include "banger/values.hpp"
+#include "core/plugins/host.hpp"
+#include "core/plugins/loader.hpp"
+#include "core/plugins/manifest.hpp"
+#include "core/plugins/tracked.hpp"
+
+namespace banger {
+
+/// Which plugin fills which role on this host: `[plugins]` of the configuration.
+struct RoleChoice {
+    std::string network;
+    std::string dns = "none";  ///< "none" is built in (NoDns) and no plugin
+    std::string storage;
+    std::string vm_backend;
+    std::vector<std::string> image_sources;  ///< asked in this order
+};
+
+/// A plugin that is linked into the program instead of loaded from a folder. For tests.
+struct BuiltInPlugin {
+    Manifest manifest;
+    PluginFactory make;
+};
+
+struct RegistryOptions {
+    /// Searched in this order; the first that has a name wins.
+    std::vector<std::string> folders;
+    /// Trusted beside root as owner of plugin files.
+    uid_t owner = 0;
+    RoleChoice choice;
+    /// `[plugin.NAME]` tables as written, by plugin name.
+    std::map<std::string, Settings, std::less<>> settings;
+    PluginFolders own_folders;
+    PluginLog log;    ///< optional
+    CallHooks hooks;  ///< optional; without slow_call, slow calls become lines of `log`
+    /// Called once for each plugin, before anybody else can reach it: the place for recover().
+    /// The roles are tracked ones. An error refuses the plugin. Runs under a lock: it must not call
+    /// the registry. Optional.
+    std::function<Result<void>(const PluginName&, const Roles&)> on_load;
+    std::vector<BuiltInPlugin> built_in;
+    HttpClient::Limits http;
+};
+
+enum class PluginStatus {
+    loaded,     ///< has an instance in this process
+    available,  ///< could be loaded; no role asks for it
+    root_only,  ///< runs in bangerd-root; never opened here
+    refused,
+};
+std::string_view to_string(PluginStatus status);  ///< "loaded", "available", "root-only", "refused"
+
+/// A row of `plugin list`, and all of `plugin info`. What a refusal came too early to know is
+/// empty.
+struct PluginInfo {
+    std::string name;
+    std::string version;
+    std::string summary;
+    std::vector<Role> roles;
+    std::vector<Role> fills;  ///< roles that this host's configuration gives it
+    Privilege privilege = Privilege::none;
+    std::string runs_in;  ///< "bangerd", "bangerd-root"; empty when it runs nowhere
+    std::string file;
+    std::string digest;  ///< "sha256:…" of the library
+    std::string owner;   ///< "root" or "uid 1000"
+    PluginStatus status = PluginStatus::available;
+    std::optional<Refusal> refusal;
+    SettingsSchema settings_schema;
+    Settings settings;  ///< in effect; only when loaded
+    std::vector<PluginCall> in_flight;
+    std::vector<CallCount> calls;
+};
+
+/// The plugins of one process: which there are, which fills which role, and what was refused.
+///
+/// open() looks at every folder, reads every manifest, and loads what the configuration names;
+/// other plugins are loaded when a machine asks for them by name. Everything that core gets is
+/// tracked (tracked.hpp) and lives as long as the registry. Methods are safe from any thread; those
+/// that return a Result may block while a library is loaded.
+class Registry {
+public:
+    /// Fails only for what the configuration names: a role that nothing fills, a plugin that is
+    /// missing or refused (with the refusal's sentence), settings that do not fit its schema, a
+    /// `[plugin.NAME]` table for a plugin that does not exist.
+    static Result<std::unique_ptr<Registry>> open(RegistryOptions options);
+    ~Registry();
+    Registry(const Registry&) = delete;
+    Registry& operator=(const Registry&) = delete;
+
+    // This host's choice. Always there.
+    [[nodiscard]] Network& network();
+    [[nodiscard]] Dns& dns();
+    [[nodiscard]] Storage& storage();
+    [[nodiscard]] VmBackend& vm_backend();
+    [[nodiscard]] const std::vector<std::pair<PluginName, ImageSource*>>& image_sources() const;
+    [[nodiscard]] const RoleChoice& choice() const;
+
+    // One machine's choice, by name. Loads the plugin if need be. Errc::not_found with the list of
+    // those that fill the role, Errc::unavailable for a refused one, Errc::unsupported for one that
+    // does not fill the role.
+    Result<Network*> network(std::string_view name);
+    Result<Storage*> storage(std::string_view name);
+    Result<VmBackend*> vm_backend(std::string_view name);
+    Result<ImageSource*> image_source(std::string_view name);
+
+    /// Every plugin and every refusal, sorted by name. Opens the libraries that were not opened yet
+    /// (without making an instance), so that a door that does not fit shows.
+    std::vector<PluginInfo> list();
+    /// One of list(). Errc::not_found with the nearest name.
+    Result<PluginInfo> info(std::string_view name);
+
+    /// Calls in flight for longer than `age`, oldest first.
+    [[nodiscard]] std::vector<PluginCall> calls_older_than(std::chrono::nanoseconds age) const;
+    /// Rows for `doctor`: one for each plugin (loaded, refused, stuck), then its own checks().
+    std::vector<Check> checks(std::stop_token stop);
+
+private:
+    struct State;
+    explicit Registry(std::unique_ptr<State> state);
+    std::unique_ptr<State> state_;
+};
+
+}  // namespace banger
