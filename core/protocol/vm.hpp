@@ -1,0 +1,156 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+/// The structs of io.banger.Vm.varlink, name for name. Shared by bangerd and its clients; what they
+/// mean is written there. A test compares the two.
+namespace banger::protocol {
+
+struct Progress {
+    std::string stage;
+    std::uint64_t done = 0;
+    std::uint64_t total = 0;
+    std::string unit;
+};
+
+struct Sized {
+    std::uint64_t value = 0;
+    std::string source;
+};
+
+struct Plan {
+    std::string image;
+    std::string kernel;
+    Sized vcpus;
+    Sized memory;
+    Sized disk;
+    Sized root;
+    std::string backend;
+    std::string network;
+    std::string storage;
+    bool nat = false;
+    bool image_is_present = false;
+    bool kernel_is_present = false;
+    std::vector<std::string> notes;
+};
+
+struct SshEndpoint {
+    std::string host;
+    std::uint16_t port = 0;
+    std::string user;
+    std::string host_key_alias;
+    std::string host_key;
+};
+
+struct Vm {
+    std::string id;
+    std::string name;
+    std::string state;
+    std::optional<std::string> reason;
+    std::string image;
+    std::string kernel;
+    std::uint32_t vcpus = 0;
+    std::uint64_t memory = 0;
+    std::uint64_t disk = 0;
+    std::uint64_t root = 0;
+    bool nat = false;
+    std::string backend;
+    std::string network;
+    std::string storage;
+    std::optional<std::string> address;
+    std::optional<SshEndpoint> ssh;
+    std::optional<std::int64_t> pid;
+    std::int64_t created_at = 0;
+    std::optional<std::int64_t> started_at;
+};
+
+struct Timing {
+    std::string stage;
+    std::uint64_t milliseconds = 0;
+};
+
+struct Probe {
+    std::string name;
+    bool ok = false;
+    std::string detail;
+};
+
+struct VmRequest {
+    std::optional<std::string> name;
+    std::optional<std::string> image;
+    std::optional<std::uint32_t> vcpus;
+    std::optional<std::uint64_t> memory;
+    std::optional<std::uint64_t> disk;
+    std::optional<std::uint64_t> root;
+    std::optional<bool> nat;
+    std::optional<std::string> backend;
+    std::optional<std::string> network;
+    std::optional<std::string> storage;
+    std::vector<std::string> authorized_keys;
+};
+
+struct PlanVm {
+    VmRequest request;
+};
+struct PlanVmReply {
+    Plan plan;
+};
+
+struct CreateVm {
+    VmRequest request;
+    bool start = true;
+};
+/// Also of Start.
+struct CreateVmReply {
+    std::optional<Progress> progress;
+    std::optional<Vm> vm;
+    std::optional<std::vector<Timing>> timings;
+};
+
+struct ListVms {};
+struct ListVmsReply {
+    std::vector<Vm> vms;
+};
+
+/// The parameters of Show, Start, Stop and Kill.
+struct NamedVm {
+    std::string vm;
+};
+/// The reply of Show, Kill and Delete.
+struct VmReply {
+    Vm vm;
+};
+
+struct StopVmReply {
+    std::optional<Progress> progress;
+    std::optional<Vm> vm;
+    std::optional<bool> was_forced;
+};
+
+struct DeleteVm {
+    std::string vm;
+    bool force = false;
+};
+
+struct HealthOfVm {
+    std::string vm;
+    bool wait = false;
+};
+struct HealthOfVmReply {
+    bool is_ready = false;
+    std::vector<Probe> probes;
+    std::string boot_id;
+};
+
+struct LogsOfVm {
+    std::string vm;
+    bool follow = false;
+};
+struct LogsOfVmReply {
+    std::string data;
+};
+
+}  // namespace banger::protocol
