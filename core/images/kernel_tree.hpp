@@ -1,0 +1,36 @@
+#pragma once
+
+#include <stop_token>
+#include <string>
+
+#include "banger/result.hpp"
+#include "banger/unique_fd.hpp"
+#include "banger/values.hpp"
+
+namespace banger::images {
+
+/// What a kernel looks like in the store: files of one folder.
+struct KernelFiles {
+    std::string version;  ///< "6.1.0-50-cloud-amd64"
+    bool pvh = false;     ///< vmlinux can be entered directly
+    ByteCount vmlinux_size;
+    ByteCount initramfs_size;
+    ByteCount modules_size;
+};
+
+/// Reads a kernel tree (PartFormat::kernel_tree: a tar, packed or not, of boot/vmlinuz-VERSION and
+/// [usr/]lib/modules/VERSION with what depmod writes) and makes in `folder` (an open, empty folder)
+///
+///   vmlinux        the ELF kernel
+///   initramfs.img  init and the modules it needs to find its disks, uncompressed cpio
+///   modules.ext4   a read-only file system whose root holds VERSION/, for /lib/modules of the
+///   guest
+///
+/// `agent_fd` is the static banger-vsock-agent, which becomes /init. Reads the stream once; modules
+/// pass through a nameless file beside the results, so memory stays flat. Each result is fsynced;
+/// on failure `folder` may hold some of them, and the caller removes the folder. Exactly one kernel
+/// must be in the tree. Errc::corrupt, Errc::no_space, Errc::cancelled. Blocks; any thread.
+Result<KernelFiles> import_kernel_tree(const UniqueFd& tar, const UniqueFd& folder,
+                                       const UniqueFd& agent, std::stop_token stop);
+
+}  // namespace banger::images
