@@ -119,7 +119,7 @@ public:
     /// caller closes its own copy. Core checks digest and size; the source must not trust them
     /// either. `resume_from` is a byte offset, only ever given for a part that has a digest; a
     /// source that cannot resume answers Errc::unsupported before it writes anything. A reader that
-    /// went away (EPIPE) is Errc::cancelled.
+    /// went away (EPIPE) is Errc::cancelled; a part past the last is Errc::invalid_argument.
     virtual Result<void> fetch(const ArtifactManifest& manifest, std::size_t part,
                                std::uint64_t resume_from, const UniqueFd& sink, Call& call) = 0;
     /// What can be pulled by name; empty for a source that cannot enumerate (a registry).

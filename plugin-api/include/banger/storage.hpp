@@ -35,7 +35,7 @@ struct VolumeRequest {
     /// The bytes the disk starts with: an open raw file, readable, that never changes while a
     /// volume of it exists. Borrowed for the length of the call.
     int base_fd = -1;
-    /// At least the size of the base.
+    /// At least the size of the base; a smaller one is Errc::invalid_argument.
     ByteCount size;
     /// What the back end of this machine can open, best first. Never empty.
     std::vector<DiskFormat> formats;
@@ -94,6 +94,7 @@ public:
     /// Grows the disk of a stopped machine. A smaller size is Errc::invalid_argument; the same size
     /// succeeds.
     virtual Result<Volume> resize(const Volume& volume, ByteCount size, std::stop_token stop) = 0;
+    /// Errc::not_found when the volume is gone.
     virtual Result<VolumeUsage> usage(const Volume& volume) = 0;
     /// Removes every volume of the machine. Succeeds when there is none. Runs every removal step
     /// even when one fails, and then reports them together.
