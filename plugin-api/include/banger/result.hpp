@@ -182,10 +182,14 @@ inline void take(Result<void>&& result) { result.value(); }
 ///
 /// A statement expression, which both supported compilers have; the enclosing function returns a
 /// Result of any type.
-#define BANGER_TRY(...)                                                   \
-    __extension__({                                                       \
-        auto banger_try_result = (__VA_ARGS__);                           \
-        if (!banger_try_result.has_value())                               \
-            return ::banger::Error(std::move(banger_try_result).error()); \
-        ::banger::detail::take(std::move(banger_try_result));             \
+#define BANGER_TRY(...) \
+    BANGER_DETAIL_TRY(BANGER_DETAIL_CONCAT(banger_try_result_, __COUNTER__), __VA_ARGS__)
+#define BANGER_DETAIL_CONCAT_(a, b) a##b
+#define BANGER_DETAIL_CONCAT(a, b) BANGER_DETAIL_CONCAT_(a, b)
+/// A name of its own for each use, because one may stand inside a lambda inside another.
+#define BANGER_DETAIL_TRY(name, ...)                                            \
+    __extension__({                                                             \
+        auto name = (__VA_ARGS__);                                              \
+        if (!name.has_value()) return ::banger::Error(std::move(name).error()); \
+        ::banger::detail::take(std::move(name));                                \
     })
