@@ -33,7 +33,7 @@ namespace banger {
 
 /// Why a plugin is not to be had. Kept for `plugin list` and `doctor`.
 struct Refusal {
-    std::string name;    ///< the stem of the file; not always a valid PluginName
+    std::string name;    ///< the stem of the file, or the folder; not always a valid PluginName
     std::string file;    ///< what the reason is about
     std::string reason;  ///< without a final full stop
     std::string remedy;  ///< one sentence
