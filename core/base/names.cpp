@@ -85,10 +85,14 @@ std::optional<std::string> nearest_word(std::string_view word,
 }
 
 std::string quoted(std::string_view text) {
+    std::size_t length = std::min<std::size_t>(text.size(), 80);
+    // Never through the middle of a UTF-8 character: the message may become JSON.
+    while (length > 0 && length < text.size() && (text[length] & 0xc0) == 0x80)
+        --length;
     std::string out = "\"";
-    for (const char c : text.substr(0, 80))
+    for (const char c : text.substr(0, length))
         out += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
-    if (text.size() > 80) out += "…";
+    if (length < text.size()) out += "…";
     return out + "\"";
 }
 

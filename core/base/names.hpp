@@ -20,7 +20,8 @@ VmName random_vm_name();
 std::optional<std::string> nearest_word(std::string_view word,
                                         std::span<const std::string> candidates);
 
-/// Foreign text inside a message: in double quotes, at most 80 bytes, no control characters.
+/// Foreign text inside a message: in double quotes, at most 80 bytes, no control characters. Write
+/// banger::quoted() where <filesystem> or <iomanip> is included: a std::string finds std::quoted.
 std::string quoted(std::string_view text);
 
 }  // namespace banger

@@ -18,8 +18,8 @@ namespace banger {
 /// Where an effective value comes from.
 struct Source {
     enum class Kind {
-        builtin,      ///< banger's own default
-        host,         ///< worked out from this host
+        builtin,      ///< banger's own default; `where` may say which ("floor")
+        host,         ///< worked out from this host; `where` says from what ("16 CPUs")
         file,         ///< a configuration file
         environment,  ///< a variable, named in `where`
         flag,         ///< the command line, named in `where`
@@ -27,7 +27,7 @@ struct Source {
     Kind kind = Kind::builtin;
     std::string where = {};  ///< file, variable or flag
     unsigned line = 0;       ///< of a file, from 1
-    /// "default", "host", "/etc/banger/config.toml:12", "BANGER_LOG_LEVEL", "--vcpu".
+    /// "default", "host: 16 CPUs", "/etc/banger/config.toml:12", "BANGER_LOG_LEVEL", "--vcpu".
     [[nodiscard]] std::string text() const;
     friend bool operator==(const Source&, const Source&) = default;
 };

@@ -20,6 +20,7 @@ struct PathEnvironment {
     std::map<std::string, std::string, std::less<>> variables;  ///< HOME and XDG_…; unset: no entry
     std::string run_user_root = "/run/user";
     std::string tmp_root = "/tmp";
+    std::string etc_root = "/etc";
     /// The calling process' own. HOME comes from getpwuid(3) where it is unset or relative. Not
     /// thread-safe against setenv(3), as getenv is not: call it at the start of main.
     static Result<PathEnvironment> from_process();
