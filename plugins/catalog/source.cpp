@@ -36,12 +36,12 @@ Error refused(const HttpResponse& response, const std::string& url) {
                  "Ask whoever keeps the catalog; the bundle may have moved.");
 }
 
-/// A server that ignores ranges would send everything: more than the one byte that is asked for.
+/// A server that ignores ranges answers 200, and mostly with more than fits.
 Result<void> require_ranges(Host& host, const std::string& url, Call& call) {
     HttpRequest probe;
     probe.url = url;
     probe.headers = {{"Range", "bytes=0-0"}};
-    probe.max_body = ByteCount::bytes(1);
+    probe.max_body = ByteCount::kib(4);  // room for an error page
     const Result<HttpResponse> response = host.http_get(probe, call);
     if (response && response->status == 206) return ok();
     if (!response && response.error().code != Errc::corrupt) return response.error();
