@@ -12,6 +12,7 @@
 #include "banger/unique_fd.hpp"
 #include "core/rpc/fields.hpp"
 #include "core/rpc/message.hpp"
+#include "core/rpc/wait.hpp"
 
 namespace banger::client {
 
@@ -97,6 +98,8 @@ private:
     Result<rpc::Json> exchange(const rpc::CallMessage& call, const CallOptions& options,
                                const OnReply& on_reply);
     Result<void> send(const rpc::CallMessage& call, const CallOptions& options);
+    Result<rpc::ReplyMessage> receive_last(const rpc::WaitLimits& limits,
+                                           const CallOptions& options, const OnReply& on_reply);
 
     UniqueFd socket_;
     rpc::MessageSplitter splitter_;

@@ -53,7 +53,8 @@ ReplyMessage service_error(std::string_view name, std::string_view member, std::
 /// becomes Errc::internal and is named.
 Error error_of(const ReplyMessage& reply);
 
-/// Cuts a byte stream into messages. Holds at most `limit` bytes that no message() has taken.
+/// Cuts a byte stream into messages. Holds what next() has not taken: a caller that does not take
+/// at once looks at pending().
 class MessageSplitter {
 public:
     explicit MessageSplitter(std::size_t limit = max_message_bytes) : limit_(limit) {}

@@ -177,8 +177,10 @@ struct ServerLimits {
     std::size_t connections_per_uid = 100;  ///< further ones are closed at once
     std::size_t running_jobs = 32;          ///< workers
     std::size_t waiting_jobs = 64;
-    std::size_t pending_requests = 64;  ///< read ahead on one connection while another runs
-    std::size_t output_bytes = std::size_t{4} << 20;  ///< not yet read by one peer
+    /// Requests read ahead on one connection while one of its jobs runs.
+    std::size_t read_ahead_bytes = max_message_bytes;
+    /// Not yet read by one peer: past this its next request waits.
+    std::size_t output_bytes = std::size_t{1} << 20;
     /// A peer that has not read, or has sent half a message, for this long is dropped.
     std::chrono::milliseconds patience{30'000};
 };
@@ -226,8 +228,9 @@ public:
     /// Fires the stop token of every job.
     void stop_jobs();
 
+    class Inside;  ///< in server.cpp
+
 private:
-    class Inside;
     std::shared_ptr<Inside> inside_;
 };
 
