@@ -56,8 +56,7 @@ public:
         Idl idl;
         idl.name = take_while([](char c) { return is_alnum(c) || c == '.' || c == '-'; });
         if (!is_interface_name(idl.name)) return wrong("this is not the name of an interface");
-        skip_space();
-        while (at_ < text_.size())
+        while (!is_at_end())
             BANGER_TRY(read_member(idl));
         BANGER_TRY(check_references(idl));
         return idl;
@@ -179,6 +178,10 @@ private:
             if (c == '\n') ++line_;
             ++at_;
         }
+    }
+    bool is_at_end() {
+        skip_space();
+        return at_ == text_.size();
     }
     char peek() {
         skip_space();

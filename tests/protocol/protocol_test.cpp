@@ -1,0 +1,83 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "core/protocol/image_fields.hpp"
+#include "core/protocol/system_fields.hpp"
+#include "core/protocol/vm_fields.hpp"
+#include "core/rpc/idl.hpp"
+#include "core/rpc/server.hpp"
+#include "varlink/io.banger.Image.hpp"
+#include "varlink/io.banger.Kernel.hpp"
+#include "varlink/io.banger.System.hpp"
+#include "varlink/io.banger.Vm.hpp"
+
+namespace banger::protocol {
+namespace {
+
+using rpc::disagreements;
+using rpc::Interface;
+using testing::IsEmpty;
+
+/// A method with these types; never called.
+template <class In, class Out>
+void declare(Interface& interface, const char* name) {
+    interface.method<In, Out>(name, [](const In&) -> Result<Out> {
+        return Error(Errc::internal, "declared for its types alone");
+    });
+}
+
+TEST(Protocol, VmIsAsItsTextSays) {
+    Interface vm("io.banger.Vm", varlink::io_banger_Vm);
+    declare<PlanVm, PlanVmReply>(vm, "Plan");
+    declare<CreateVm, CreateVmReply>(vm, "Create");
+    declare<ListVms, ListVmsReply>(vm, "List");
+    declare<NamedVm, VmReply>(vm, "Show");
+    declare<NamedVm, CreateVmReply>(vm, "Start");
+    declare<NamedVm, StopVmReply>(vm, "Stop");
+    declare<NamedVm, VmReply>(vm, "Kill");
+    declare<DeleteVm, VmReply>(vm, "Delete");
+    declare<HealthOfVm, HealthOfVmReply>(vm, "Health");
+    declare<LogsOfVm, LogsOfVmReply>(vm, "Logs");
+    EXPECT_THAT(disagreements(vm), IsEmpty());
+}
+
+TEST(Protocol, ImageIsAsItsTextSays) {
+    Interface image("io.banger.Image", varlink::io_banger_Image);
+    declare<NoParameters, ListImagesReply>(image, "List");
+    declare<NoParameters, AvailableReply>(image, "Available");
+    declare<NamedArtifact, ShowImageReply>(image, "Show");
+    declare<PullArtifact, PullImageReply>(image, "Pull");
+    declare<NamedArtifact, DeleteImageReply>(image, "Delete");
+    EXPECT_THAT(disagreements(image), IsEmpty());
+}
+
+TEST(Protocol, KernelIsAsItsTextSays) {
+    Interface kernel("io.banger.Kernel", varlink::io_banger_Kernel);
+    declare<NoParameters, ListKernelsReply>(kernel, "List");
+    declare<NoParameters, AvailableReply>(kernel, "Available");
+    declare<NamedArtifact, ShowKernelReply>(kernel, "Show");
+    declare<PullArtifact, PullKernelReply>(kernel, "Pull");
+    declare<NamedArtifact, DeleteKernelReply>(kernel, "Delete");
+    EXPECT_THAT(disagreements(kernel), IsEmpty());
+}
+
+TEST(Protocol, SystemIsAsItsTextSays) {
+    Interface system("io.banger.System", varlink::io_banger_System);
+    declare<rpc::Nothing, SystemInfoReply>(system, "Info");
+    declare<rpc::Nothing, PluginsReply>(system, "Plugins");
+    declare<rpc::Nothing, DoctorReply>(system, "Doctor");
+    declare<rpc::Nothing, NoReply>(system, "Exit");
+    EXPECT_THAT(disagreements(system), IsEmpty());
+}
+
+TEST(Protocol, OptionalFieldsMayBeLeftOut) {
+    const Result<CreateVm> create = rpc::decode_text<CreateVm>(
+        R"({"request":{"name":"sandbox","image":null,"authorized_keys":[]},"start":false})");
+    ASSERT_TRUE(create) << create.error().text();
+    EXPECT_EQ(create->request.name, "sandbox");
+    EXPECT_EQ(create->request.image, std::nullopt);
+    EXPECT_FALSE(create->start);
+}
+
+}  // namespace
+}  // namespace banger::protocol
