@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -61,6 +62,16 @@ void reset_signals() {
     if (command.dies_with_parent) {
         ::prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (::getppid() != parent) ::_exit(127);
+    }
+    if (command.file_size_limit) {
+        const rlim_t bytes = command.file_size_limit->count();
+        const rlimit limit = {bytes, bytes};
+        // A lower limit of our own stays: raising it needs rights that we do not have.
+        rlimit present{};
+        ::getrlimit(RLIMIT_FSIZE, &present);
+        if (bytes < present.rlim_max && ::setrlimit(RLIMIT_FSIZE, &limit) != 0)
+            fail_child(plan.report);
+        ::signal(SIGXFSZ, SIG_IGN);  // survives execve(2)
     }
     // Moved out of the way first: a borrowed descriptor may itself be 0, 1 or 2.
     int standard[3] = {command.standard_input, command.standard_output, command.standard_error};

@@ -33,6 +33,9 @@ struct Command {
     /// Killed when the thread that spawned it ends (PR_SET_PDEATHSIG). Not for what must outlive
     /// us.
     bool dies_with_parent = false;
+    /// No file of its may grow past this (RLIMIT_FSIZE): a write then fails with EFBIG instead of a
+    /// signal. Nothing: no limit but the one we have ourselves.
+    std::optional<ByteCount> file_size_limit;
 
     friend bool operator==(const Command&, const Command&) = default;
     /// For messages and logs: shell-quoted words.

@@ -130,5 +130,17 @@ TEST(FindProgram, FindsShAndNotNonsense) {
     EXPECT_EQ(find_program("no-such-program-here").error().code, Errc::not_found);
 }
 
+TEST(Child, AFileCannotOutgrowItsLimitAndTheChildLives) {
+    const TempFolder folder;
+    Command command = shell("head -c 10000 /dev/zero >" + (folder / "file") + "; echo alive");
+    command.file_size_limit = ByteCount::bytes(4096);
+    const Result<CommandOutput> output = run_command(command, 30s, ByteCount::kib(4), {});
+    ASSERT_TRUE(output);
+    EXPECT_EQ(output->standard_output, "alive\n");
+    const Result<std::string> content = read_file(folder / "file", ByteCount::kib(64));
+    ASSERT_TRUE(content);
+    EXPECT_EQ(content->size(), 4096u);
+}
+
 }  // namespace
 }  // namespace banger
