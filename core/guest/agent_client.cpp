@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <sys/eventfd.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -10,6 +9,8 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+
+#include "core/base/process.hpp"
 
 namespace banger::guest {
 
@@ -40,22 +41,13 @@ AgentClient::AgentClient(UniqueFd stream)
 }
 
 Result<void> AgentClient::wait_for(short events, Deadline deadline, const std::stop_token& stop) {
-    const UniqueFd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-    if (!wake) return Error::from_errno(errno, "making an eventfd");
-    const std::stop_callback on_stop(stop, [&] { eventfd_write(wake.get(), 1); });
-    std::array<pollfd, 2> fds{pollfd{stream_.get(), events, 0}, pollfd{wake.get(), POLLIN, 0}};
-    while (true) {
-        if (stop.stop_requested()) return Error(Errc::cancelled, "cancelled");
-        const auto left = std::chrono::ceil<std::chrono::milliseconds>(
-            deadline - std::chrono::steady_clock::now());
-        if (left.count() <= 0)
-            return Error(Errc::timed_out, "the guest agent did not answer in time",
-                         "Look at the machine's console with 'banger vm logs'.");
-        const auto timeout = std::min<std::int64_t>(left.count(), 3'600'000);
-        const int count = poll(fds.data(), fds.size(), static_cast<int>(timeout));
-        if (count < 0 && errno != EINTR) return Error::from_errno(errno, "waiting for the agent");
-        if (count > 0 && fds[0].revents != 0) return {};
-    }
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+    const int ready = BANGER_TRY(
+        poll_fd(stream_.get(), events, std::max(left, std::chrono::milliseconds::zero()), stop));
+    if (ready != 0) return {};
+    return Error(Errc::timed_out, "the guest agent did not answer in time",
+                 "Look at the machine's console with 'banger vm logs'.");
 }
 
 Result<void> AgentClient::send(std::string_view bytes, Deadline deadline,

@@ -26,7 +26,6 @@ public:
 
 private:
     Result<void> add(std::string_view path, std::uint32_t mode, std::string_view content);
-    Result<void> add_parents(std::string_view path);
     std::string bytes_;
     std::set<std::string, std::less<>> seen_;
     std::uint32_t next_inode_ = 1;
