@@ -27,10 +27,13 @@ struct Recipe {
     std::string_view release;    ///< Debian's code name
     std::string_view distro;
     std::string_view description;
-    /// Kernel: the one package whose dependency is the newest kernel.
+    /// What is installed besides Debian's required packages. Kernel: the one meta package that
+    /// depends on the newest kernel.
     std::span<const std::string_view> packages;
     /// Left out of every package, now and in the guest: paths as dpkg's path-exclude takes them.
     std::span<const std::string_view> excluded_paths;
+    /// Shell script that fetches packages beyond what mmdebstrap installs; may be empty.
+    std::string_view fetch_script;
     /// Shell scripts that run at the end, in order, with the folder of the new root as $1.
     std::span<const std::string_view> scripts;
     /// Whether `image list --available` shows it.
