@@ -1,0 +1,18 @@
+#pragma once
+
+#include "cli/command.hpp"
+
+/// A file each: the commands of one group.
+namespace banger::cli {
+
+void add_vm_commands(CommandTable& table);
+void add_vm_run_commands(CommandTable& table);  ///< run, create, ssh
+void add_image_commands(CommandTable& table);
+void add_kernel_commands(CommandTable& table);
+void add_plugin_commands(CommandTable& table);
+void add_system_commands(CommandTable& table);  ///< doctor, version
+
+/// `banger --version`.
+Result<int> print_version(const Arguments& arguments, Context& context);
+
+}  // namespace banger::cli

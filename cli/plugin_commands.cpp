@@ -1,0 +1,174 @@
+#include <algorithm>
+
+#include "cli/commands.hpp"
+#include "cli/render/table.hpp"
+#include "cli/render/text.hpp"
+#include "cli/session.hpp"
+
+namespace banger::cli {
+
+namespace {
+
+using protocol::PluginInfo;
+using Colour = Style::Colour;
+
+Result<protocol::PluginsReply> plugins(Context& context) {
+    Session session = BANGER_TRY(open_session(context));
+    return session.daemon.call<protocol::PluginsReply>("io.banger.System.Plugins",
+                                                       protocol::NoParameters{});
+}
+
+std::string joined(const std::vector<std::string>& words) {
+    std::string text;
+    for (const std::string& word : words)
+        text += (text.empty() ? "" : ", ") + word;
+    return text.empty() ? "-" : text;
+}
+
+Colour colour_of(const std::string& status) {
+    if (status == "loaded") return Colour::green;
+    return status == "refused" ? Colour::red : Colour::dim;
+}
+
+/// Why some were refused, and which calls do not come back.
+std::string remarks(const protocol::PluginsReply& reply, const Style& style) {
+    std::string text;
+    for (const PluginInfo& plugin : reply.plugins)
+        if (plugin.status == "refused")
+            text += "\n" + style(Colour::red, printable(plugin.name) + " was refused:") + " " +
+                    printable(plugin.reason) + "\n  " + printable(plugin.remedy) + "\n";
+    for (const protocol::CallInFlight& call : reply.calls_in_flight)
+        text += "\n" + printable(call.plugin) + " has been in " + printable(call.method) + " for " +
+                duration_text(std::chrono::milliseconds(call.milliseconds)) +
+                (call.vm.empty() ? "" : ", machine " + printable(call.vm)) + "\n";
+    return text;
+}
+
+Result<int> list(const Arguments& arguments, Context& context) {
+    const protocol::PluginsReply reply = BANGER_TRY(plugins(context));
+    Terminal& terminal = context.terminal;
+    if (wants_json(arguments)) {
+        terminal.out(json_text(reply));
+    } else if (arguments.has("quiet")) {
+        for (const PluginInfo& plugin : reply.plugins)
+            terminal.out(plugin.name + "\n");
+    } else {
+        Table table({"NAME", "VERSION", "STATUS", "USED FOR", "PRIVILEGE", "RUNS IN", "SUMMARY"});
+        for (const PluginInfo& plugin : reply.plugins)
+            table.add({{plugin.name, Colour::bold},
+                       plugin.version,
+                       {plugin.status, colour_of(plugin.status)},
+                       joined(plugin.used_for),
+                       plugin.privilege,
+                       plugin.runs_in,
+                       plugin.summary});
+        terminal.out(table.text(terminal.out_style(), terminal.out_width()) +
+                     remarks(reply, terminal.out_style()));
+    }
+    return 0;
+}
+
+Result<PluginInfo> find_plugin(const protocol::PluginsReply& reply, const std::string& name) {
+    const auto found = std::ranges::find(reply.plugins, name, &PluginInfo::name);
+    if (found != reply.plugins.end()) return *found;
+    return Error(Errc::not_found, "there is no plugin \"" + name + "\"", "See: banger plugin list");
+}
+
+Result<int> info(const Arguments& arguments, Context& context) {
+    const protocol::PluginsReply reply = BANGER_TRY(plugins(context));
+    const PluginInfo plugin = BANGER_TRY(find_plugin(reply, arguments.words[0]));
+    if (wants_json(arguments)) {
+        context.terminal.out(json_text(plugin));
+        return 0;
+    }
+    Sheet sheet;
+    sheet.add("name", {plugin.name, Colour::bold});
+    sheet.add("version", plugin.version);
+    sheet.add("summary", plugin.summary);
+    sheet.add("roles", joined(plugin.roles));
+    sheet.add("used for", joined(plugin.used_for));
+    sheet.add("privilege", plugin.privilege);
+    sheet.add("runs in", plugin.runs_in);
+    sheet.add("status", {plugin.status, colour_of(plugin.status)});
+    sheet.add("reason", plugin.reason);
+    sheet.add("remedy", plugin.remedy);
+    sheet.add("file", plugin.file);
+    sheet.add("digest", plugin.digest);
+    context.terminal.out(sheet.text(context.terminal.out_style()));
+    return 0;
+}
+
+Result<int> verify(const Arguments& arguments, Context& context) {
+    const protocol::PluginsReply reply = BANGER_TRY(plugins(context));
+    std::vector<std::string> names = arguments.words;
+    if (names.empty())
+        for (const PluginInfo& plugin : reply.plugins)
+            names.push_back(plugin.name);
+    Terminal& terminal = context.terminal;
+    int status = 0;
+    for (const std::string& name : names) {
+        const Result<PluginInfo> plugin = find_plugin(reply, name);
+        if (!plugin) {
+            terminal.error(plugin.error());
+            status = exit_failed;
+        } else if (plugin->status == "refused") {
+            terminal.out(terminal.out_style()(Colour::red, "refused") + "  " + printable(name) +
+                         ": " + printable(plugin->reason) + "\n         " +
+                         printable(plugin->remedy) + "\n");
+            status = exit_failed;
+        } else {
+            terminal.out(terminal.out_style()(Colour::green, "ok") + "       " + printable(name) +
+                         "  " + printable(plugin->digest) + "\n");
+        }
+    }
+    return status;
+}
+
+}  // namespace
+
+void add_plugin_commands(CommandTable& table) {
+    table.groups.push_back(
+        {"plugin",
+         "what does the work: plugins and their roles",
+         "Five roles (network, dns, storage, image source, vm back end) are\n"
+         "filled by plugins, which the [plugins] table of the configuration chooses.",
+         {{"banger plugin list", "which there are, what each is used for"},
+          {"banger plugin info vmm-qemu", "one of them in full"},
+          {"banger plugin verify", "are all of them fit to be loaded?"}}});
+    table.commands.push_back({"plugin",
+                              "list",
+                              {"ls"},
+                              "list plugins",
+                              "Also those that were refused, and why.",
+                              {},
+                              false,
+                              {format_option(), quiet_option("print names alone")},
+                              {{"banger plugin list", "see them all"}},
+                              list,
+                              nullptr});
+    table.commands.push_back(
+        {"plugin",
+         "info",
+         {"show"},
+         "show everything about one",
+         "",
+         {"PLUGIN", 1, 1},
+         false,
+         {format_option()},
+         {{"banger plugin info vmm-qemu", "its roles, privilege, file and digest"}},
+         info,
+         nullptr});
+    table.commands.push_back({"plugin",
+                              "verify",
+                              {},
+                              "check that plugins are fit to be loaded",
+                              "Without a name, all. The exit status is 1 when one was refused.",
+                              {"PLUGIN...", 0, Words::many},
+                              false,
+                              {},
+                              {{"banger plugin verify", "check them all"}},
+                              verify,
+                              nullptr});
+}
+
+}  // namespace banger::cli

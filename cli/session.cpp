@@ -1,0 +1,92 @@
+#include "cli/session.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <optional>
+#include <thread>
+
+namespace banger::cli {
+
+namespace {
+
+/// More at once would not be faster: starting and stopping is the host's work.
+constexpr std::size_t most_at_once = 16;
+
+/// Results that come in any order and are taken in the order of the names.
+class InOrder {
+public:
+    explicit InOrder(std::size_t count) : results_(count) {}
+    void put(std::size_t index, Result<std::string> result) {
+        const std::lock_guard lock(mutex_);
+        results_[index].emplace(std::move(result));
+        came_.notify_all();
+    }
+    Result<std::string> take(std::size_t index) {
+        std::unique_lock lock(mutex_);
+        came_.wait(lock, [&] { return results_[index].has_value(); });
+        return std::move(*results_[index]);
+    }
+
+private:
+    std::mutex mutex_;
+    std::condition_variable came_;
+    std::vector<std::optional<Result<std::string>>> results_;
+};
+
+}  // namespace
+
+Result<client::DaemonPlace> daemon_place(const Context& context) {
+    const PathEnvironment environment = BANGER_TRY(PathEnvironment::from_process());
+    return client::find_daemon(environment, context.program);
+}
+
+Result<Session> open_session(Context& context) {
+    PathEnvironment environment = BANGER_TRY(PathEnvironment::from_process());
+    Paths user_paths = BANGER_TRY(find_paths(RunMode::user, environment));
+    client::DaemonPlace place = BANGER_TRY(client::find_daemon(environment, context.program));
+    const auto warn = [&terminal = context.terminal](const std::string& text) {
+        terminal.note("note: " + text + "\n");
+    };
+    return Session{std::move(environment), std::move(user_paths),
+                   client::Daemon(std::move(place), warn)};
+}
+
+Option format_option() {
+    return {"--format", "FORMAT", "how to print it: table or json", "table", {"table", "json"}};
+}
+
+Option quiet_option(const std::string& help) { return {"-q,--quiet", "", help, "", {}}; }
+
+bool wants_json(const Arguments& arguments) { return arguments.value("format") == "json"; }
+
+Result<int> for_each(const std::vector<std::string>& names, Session& session, Context& context,
+                     const Work& work) {
+    // One start of the daemon and one message when it fails.
+    BANGER_TRY(session.daemon.connect());
+    InOrder results(names.size());
+    std::atomic<std::size_t> next = 0;
+    const auto worker = [&] {
+        client::Daemon daemon = session.daemon.another();
+        for (std::size_t index = 0; (index = next++) < names.size();)
+            results.put(index, work(daemon, names[index]));
+    };
+    std::vector<std::jthread> workers;
+    for (std::size_t i = 0; i < std::min(names.size(), most_at_once); ++i)
+        workers.emplace_back(worker);
+
+    int status = 0;
+    for (std::size_t index = 0; index < names.size(); ++index) {
+        const Result<std::string> result = results.take(index);
+        if (result) {
+            context.terminal.out(*result + "\n");
+        } else {
+            context.terminal.error(result.error());
+            status = exit_failed;
+        }
+    }
+    return status;
+}
+
+}  // namespace banger::cli

@@ -1,0 +1,277 @@
+#include "cli/ssh.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstdlib>
+#include <string_view>
+
+#include "core/base/file.hpp"
+#include "core/base/process.hpp"
+
+namespace banger::cli {
+
+namespace {
+
+using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
+
+constexpr std::chrono::milliseconds pause_between_attempts = 200ms;
+/// For ssh to go, and put the terminal back, after a signal.
+constexpr std::chrono::milliseconds grace = 5s;
+constexpr int ssh_failed = 255;
+
+/// A value for `-o`: ssh splits it at spaces, and reads %x as a token.
+std::string option_value(const std::string& text) {
+    std::string out = "\"";
+    for (const char c : text) {
+        if (c == '"' || c == '\\') out += '\\';
+        if (c == '%') out += '%';
+        out += c;
+    }
+    return out + "\"";
+}
+
+std::string with_percent_doubled(const std::string& text) {
+    std::string out;
+    for (const char c : text)
+        out.append(c == '%' ? 2 : 1, c);
+    return out;
+}
+
+/// Puts the terminal back as it was, should ssh be killed while it has it in raw mode.
+class TerminalModes {
+public:
+    TerminalModes() : has_modes_(::tcgetattr(STDIN_FILENO, &modes_) == 0) {}
+    ~TerminalModes() {
+        if (has_modes_) ::tcsetattr(STDIN_FILENO, TCSADRAIN, &modes_);
+    }
+    TerminalModes(const TerminalModes&) = delete;
+    TerminalModes& operator=(const TerminalModes&) = delete;
+
+private:
+    termios modes_{};
+    bool has_modes_;
+};
+
+/// A folder of one call, gone with it.
+class Scratch {
+public:
+    static Result<Scratch> make(const std::string& run_folder) {
+        BANGER_TRY(ensure_private_folder(run_folder));
+        std::string path = run_folder + "/ssh-XXXXXX";
+        if (::mkdtemp(path.data()) == nullptr) return Error::from_errno(errno, "making " + path);
+        return Scratch(path);
+    }
+    Scratch(Scratch&& other) noexcept : path_(std::exchange(other.path_, {})) {}
+    Scratch& operator=(Scratch&&) = delete;
+    Scratch(const Scratch&) = delete;
+    ~Scratch() {
+        // In a runtime folder: what stays goes with the login.
+        if (!path_.empty()) static_cast<void>(remove_tree(path_));
+    }
+    [[nodiscard]] const std::string& path() const { return path_; }
+
+private:
+    explicit Scratch(std::string path) : path_(std::move(path)) {}
+    std::string path_;
+};
+
+std::string up_path(const SshCall& call) { return call.scratch + "/up"; }
+std::string log_path(const SshCall& call) { return call.scratch + "/log"; }
+
+/// The last line that ssh logged: what it gave up over.
+std::string last_line(const std::string& path) {
+    std::string text = read_file(path, ByteCount::mib(1)).value_or("");
+    while (text.ends_with('\n') || text.ends_with('\r'))
+        text.pop_back();
+    return text.substr(text.rfind('\n') + 1);
+}
+
+/// Whether another attempt makes no sense: the far side is there and says no.
+bool is_final(std::string_view log) {
+    static constexpr std::array<std::string_view, 5> words = {
+        "Permission denied", "Host key verification failed", "Too many authentication failures",
+        "Bad configuration option", "unsupported option"};
+    return std::ranges::any_of(words,
+                               [&](std::string_view word) { return log.find(word) != log.npos; });
+}
+
+/// Waits for the end of one ssh, watching for its mark and our signals.
+class Watch {
+public:
+    Watch(Child child, UniqueFd up, Interrupts& interrupts)
+        : child_(std::move(child)), up_(std::move(up)), interrupts_(interrupts) {}
+
+    /// Errc::timed_out when `deadline` passes before the connection is up; ssh is ended then.
+    Result<ExitStatus> run(Clock::time_point deadline) {
+        for (;;) {
+            std::array<pollfd, 3> waits = {{{child_.pidfd().get(), POLLIN, 0},
+                                            {interrupts_.fd(), POLLIN, 0},
+                                            {has_connected_ ? -1 : up_.get(), POLLIN, 0}}};
+            const int ready = ::poll(waits.data(), waits.size(), patience(deadline));
+            if (ready < 0 && errno != EINTR) return Error::from_errno(errno, "poll");
+            if (ready < 0) continue;
+            if (waits[2].revents != 0) mark_connected();
+            if (waits[0].revents != 0) return child_.wait({});
+            if (waits[1].revents != 0) pass_on_signal();
+            if (ready > 0) continue;
+            const bool was_asked = stop_by_.has_value();
+            const ExitStatus status = child_.terminate(was_asked ? 0ms : 2s);
+            if (was_asked) return status;
+            return Error(Errc::timed_out, "the guest's sshd did not answer");
+        }
+    }
+
+    [[nodiscard]] bool has_connected() const { return has_connected_; }
+    [[nodiscard]] bool was_interrupted() const { return stop_by_.has_value(); }
+    [[nodiscard]] Clock::time_point connected_at() const { return connected_at_; }
+
+private:
+    [[nodiscard]] int patience(Clock::time_point deadline) const {
+        if (has_connected_ && !stop_by_) return -1;
+        const Clock::time_point end = stop_by_ ? *stop_by_ : deadline;
+        const auto left = std::chrono::ceil<std::chrono::milliseconds>(end - Clock::now());
+        return static_cast<int>(std::max<std::int64_t>(left.count(), 0));
+    }
+    void mark_connected() {
+        has_connected_ = true;
+        connected_at_ = Clock::now();
+    }
+    void pass_on_signal() {
+        const int signal = interrupts_.take();
+        // It has one already when it came from the terminal; a second does no harm.
+        static_cast<void>(send_signal(child_.pidfd(), signal));
+        if (!stop_by_) stop_by_ = Clock::now() + grace;
+    }
+
+    Child child_;
+    UniqueFd up_;
+    Interrupts& interrupts_;
+    bool has_connected_ = false;
+    Clock::time_point connected_at_;
+    std::optional<Clock::time_point> stop_by_;
+};
+
+Result<SshEnd> run_once(const SshCall& call, Clock::time_point began, Clock::time_point deadline,
+                        Interrupts& interrupts) {
+    BANGER_TRY(remove_file(log_path(call)));
+    Command command = ssh_command(call);
+    command.standard_input = STDIN_FILENO;
+    command.standard_output = STDOUT_FILENO;
+    command.standard_error = STDERR_FILENO;
+    // Both ways, so that it neither blocks nor hangs up before the far side has opened it.
+    UniqueFd up(::open(up_path(call).c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC));
+    if (!up) return Error::from_errno(errno, "opening " + up_path(call));
+
+    const TerminalModes modes;
+    Watch watch(BANGER_TRY(spawn(command)), std::move(up), interrupts);
+    const ExitStatus status = BANGER_TRY(watch.run(deadline));
+    SshEnd end;
+    end.has_connected = watch.has_connected();
+    end.was_interrupted = watch.was_interrupted();
+    end.log = last_line(log_path(call));
+    end.status = status.signal == 0 ? status.code : 128 + status.signal;
+    end.is_lost = end.has_connected &&
+                  (status.signal != 0 || (status.code == ssh_failed && !end.log.empty()));
+    if (end.has_connected)
+        end.until_connected =
+            std::chrono::duration_cast<std::chrono::milliseconds>(watch.connected_at() - began);
+    return end;
+}
+
+}  // namespace
+
+std::string remote_command(const std::vector<std::string>& words) {
+    std::string out;
+    for (const std::string& word : words) {
+        // The first word is quoted in any case: `if` and `A=b` would mean something to the shell.
+        const bool is_first = out.empty();
+        std::string quoted = shell_quote(word);
+        if (is_first && quoted == word) quoted = "'" + word + "'";
+        out += (is_first ? "" : " ") + quoted;
+    }
+    return out;
+}
+
+Command ssh_command(const SshCall& call) {
+    Command command;
+    command.program = call.program;
+    command.new_session = false;  // it reads the terminal
+    command.environment = minimal_environment();
+    for (const char* name : {"TERM", "COLORTERM"})
+        if (const char* value = std::getenv(name)) command.environment[name] = value;
+    command.environment["SHELL"] = "/bin/sh";  // for LocalCommand
+    const auto add = [&](std::vector<std::string> words) {
+        command.arguments.insert(command.arguments.end(), words.begin(), words.end());
+    };
+    add({"-F", "none", "-E", log_path(call), "-i", with_percent_doubled(call.key)});
+    for (const std::string& option : {
+             "HostKeyAlias=" + call.endpoint.host_key_alias,
+             "UserKnownHostsFile=" + option_value(call.known_hosts),
+             std::string("GlobalKnownHostsFile=none"),
+             std::string("StrictHostKeyChecking=yes"),
+             std::string("UpdateHostKeys=no"),
+             std::string("CheckHostIP=no"),
+             std::string("IdentitiesOnly=yes"),
+             std::string("IdentityAgent=none"),
+             std::string("PreferredAuthentications=publickey"),
+             std::string("BatchMode=yes"),
+             std::string("LogLevel=ERROR"),
+             std::string("ConnectTimeout=10"),
+             std::string("ServerAliveInterval=15"),
+             std::string("ServerAliveCountMax=4"),
+             // What an emulated guest works out fastest goes first; the rest stays allowed.
+             std::string("KexAlgorithms=^curve25519-sha256"),
+             std::string("Ciphers=^aes128-gcm@openssh.com"),
+             std::string("PermitLocalCommand=yes"),
+             // How we know that the connection is up, and 255 not ssh's own.
+             "LocalCommand=echo >" + with_percent_doubled(shell_quote(up_path(call))),
+         })
+        add({"-o", option});
+    add({"-p", std::to_string(call.endpoint.port), "-l", call.endpoint.user,
+         call.wants_terminal ? "-t" : "-T", "--", call.endpoint.host});
+    if (call.command) add({remote_command(*call.command)});
+    return command;
+}
+
+Result<SshEnd> run_ssh(SshCall call, const std::string& run_folder,
+                       std::chrono::milliseconds patience, Interrupts& interrupts) {
+    const Scratch scratch = BANGER_TRY(Scratch::make(run_folder));
+    call.scratch = scratch.path();
+    if (::mkfifo(up_path(call).c_str(), 0600) != 0)
+        return Error::from_errno(errno, "making " + up_path(call));
+    const Clock::time_point began = Clock::now();
+    const Clock::time_point deadline = began + patience;
+    std::string reason;
+    for (;;) {
+        Result<SshEnd> end = run_once(call, began, deadline, interrupts);
+        if (!end && end.error().code != Errc::timed_out) return end;
+        if (end) {
+            if (end->has_connected || end->was_interrupted || is_final(end->log)) return end;
+            reason = end->log;
+        }
+        if (Clock::now() + pause_between_attempts >= deadline)
+            return Error(Errc::timed_out, "ssh did not come up within " +
+                                              std::to_string(patience.count() / 1000) + " s" +
+                                              (reason.empty() ? "" : ": " + reason));
+        const Result<int> interrupted =
+            poll_fd(interrupts.fd(), POLLIN, pause_between_attempts, {});
+        if (interrupted && *interrupted > 0) {
+            interrupts.take();
+            SshEnd stopped;
+            stopped.was_interrupted = true;
+            stopped.log = reason;
+            return stopped;
+        }
+    }
+}
+
+}  // namespace banger::cli

@@ -1,0 +1,187 @@
+#include <algorithm>
+
+#include "cli/commands.hpp"
+#include "cli/render/table.hpp"
+#include "cli/render/text.hpp"
+#include "cli/session.hpp"
+#include "core/base/child.hpp"
+#include "core/base/file.hpp"
+#include "core/base/version.hpp"
+
+namespace banger::cli {
+
+namespace {
+
+using namespace std::chrono_literals;
+using Colour = Style::Colour;
+
+/// What this command itself needs, apart from the daemon.
+std::vector<Check> own_checks(const Session& session) {
+    std::vector<Check> checks;
+    const Result<std::string> ssh = find_program("ssh");
+    if (ssh)
+        checks.push_back({"ssh client", CheckStatus::pass, *ssh, ""});
+    else
+        checks.push_back({"ssh client", CheckStatus::fail, ssh.error().message,
+                          "Install it: sudo apt install openssh-client"});
+    const std::string& key = session.user_paths.ssh_key;
+    checks.push_back({"ssh key", CheckStatus::pass,
+                      path_exists(key) ? key : key + ", made at the first `banger vm run`", ""});
+    return checks;
+}
+
+protocol::DoctorReply examine(Session& session) {
+    Result<protocol::DoctorReply> reply = session.daemon.call<protocol::DoctorReply>(
+        "io.banger.System.Doctor", protocol::NoParameters{});
+    protocol::DoctorReply all;
+    if (reply)
+        all = *reply;
+    else
+        all.checks.push_back(
+            {"bangerd", CheckStatus::fail, reply.error().message, reply.error().remedy});
+    const std::vector<Check> own = own_checks(session);
+    all.checks.insert(all.checks.begin(), own.begin(), own.end());
+    return all;
+}
+
+Cell status_cell(CheckStatus status) {
+    switch (status) {
+        case CheckStatus::pass:
+            return {"PASS", Colour::green};
+        case CheckStatus::warn:
+            return {"WARN", Colour::yellow};
+        case CheckStatus::fail:
+            return {"FAIL", Colour::red};
+    }
+    return {"?"};
+}
+
+/// A line a check; below those that do not pass, what to do.
+std::string check_lines(const std::vector<Check>& checks, const Style& style) {
+    std::size_t widest = 0;
+    for (const Check& check : checks)
+        widest = std::max(widest, width_of(check.name));
+    std::string text;
+    for (const Check& check : checks) {
+        const Cell status = status_cell(check.status);
+        text += style(status.colour, status.text) + "  " + printable(check.name);
+        text.append(widest - std::min(widest, width_of(check.name)) + 2, ' ');
+        text += printable(check.detail) + "\n";
+        if (!check.remedy.empty())
+            text +=
+                std::string(6, ' ') + style(Colour::yellow, "→ " + printable(check.remedy)) + "\n";
+    }
+    return text;
+}
+
+Result<int> doctor(const Arguments& arguments, Context& context) {
+    Session session = BANGER_TRY(open_session(context));
+    const protocol::DoctorReply reply = examine(session);
+    Terminal& terminal = context.terminal;
+    if (wants_json(arguments)) {
+        terminal.out(json_text(reply));
+    } else {
+        std::string text = check_lines(reply.checks, terminal.out_style());
+        if (!reply.settings.empty()) {
+            Table table({"SETTING", "VALUE", "FROM"});
+            for (const protocol::Setting& setting : reply.settings)
+                table.add({setting.key, setting.value, {setting.source, Colour::dim}});
+            text += "\n" + table.text(terminal.out_style(), terminal.out_width());
+        }
+        terminal.out(text);
+    }
+    const bool has_failed = std::ranges::any_of(
+        reply.checks, [](const Check& check) { return check.status == CheckStatus::fail; });
+    return has_failed ? exit_failed : 0;
+}
+
+struct VersionReport {
+    std::string version;
+    std::string commit;
+    std::string built;
+    std::optional<protocol::SystemInfoReply> daemon;
+};
+
+}  // namespace
+
+}  // namespace banger::cli
+
+template <>
+struct banger::rpc::Fields<banger::cli::VersionReport> {
+    using Self = banger::cli::VersionReport;
+    static constexpr auto list =
+        fields(field("version", &Self::version), field("commit", &Self::commit),
+               field("built", &Self::built), field("daemon", &Self::daemon));
+};
+
+namespace banger::cli {
+
+namespace {
+
+/// Of a daemon that runs; none is started for this.
+std::optional<protocol::SystemInfoReply> running_daemon(const Context& context) {
+    const Result<client::DaemonPlace> place = daemon_place(context);
+    if (!place) return std::nullopt;
+    Result<client::Connection> connection = client::connect_running(*place);
+    if (!connection) return std::nullopt;
+    const Result<protocol::SystemInfoReply> info = connection->call<protocol::SystemInfoReply>(
+        "io.banger.System.Info", protocol::NoParameters{}, {.timeout = 2s});
+    if (!info) return std::nullopt;
+    return *info;
+}
+
+std::string version_line(const std::string& program, const std::string& number,
+                         const std::string& commit, const std::string& built) {
+    return program + " " + printable(number) + " (" + printable(commit) + ", built " +
+           printable(built) + ")";
+}
+
+}  // namespace
+
+Result<int> print_version(const Arguments& arguments, Context& context) {
+    const Version own = version();
+    const VersionReport report{std::string(own.number), std::string(own.commit),
+                               std::string(own.built), running_daemon(context)};
+    if (wants_json(arguments)) {
+        context.terminal.out(json_text(report));
+        return 0;
+    }
+    std::string text = version_line("banger", report.version, report.commit, report.built) + "\n";
+    if (report.daemon)
+        text += version_line("bangerd", report.daemon->version, report.daemon->commit,
+                             report.daemon->built) +
+                ", running in " + printable(report.daemon->mode) + " mode\n";
+    else
+        text += "bangerd is not running\n";
+    context.terminal.out(text);
+    return 0;
+}
+
+void add_system_commands(CommandTable& table) {
+    table.commands.push_back(
+        {"",
+         "doctor",
+         {},
+         "check that this host can run machines",
+         "One line a check: PASS, WARN or FAIL, with what to do. Then every setting and where it\n"
+         "comes from. The exit status is 1 when a check fails.",
+         {},
+         false,
+         {format_option()},
+         {{"banger doctor", "what is missing here?"}},
+         doctor,
+         nullptr});
+    table.commands.push_back({"",
+                              "version",
+                              {},
+                              "print the versions of banger and bangerd",
+                              "",
+                              {},
+                              false,
+                              {format_option()},
+                              {{"banger version", "both, as far as bangerd runs"}},
+                              print_version,
+                              nullptr});
+}
+
+}  // namespace banger::cli

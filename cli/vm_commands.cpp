@@ -1,0 +1,253 @@
+#include <algorithm>
+#include <array>
+
+#include "cli/commands.hpp"
+#include "cli/render/progress.hpp"
+#include "cli/render/text.hpp"
+#include "cli/session.hpp"
+#include "cli/ssh_files.hpp"
+#include "cli/vm_view.hpp"
+
+namespace banger::cli {
+
+namespace {
+
+Result<int> list(const Arguments& arguments, Context& context) {
+    Session session = BANGER_TRY(open_session(context));
+    protocol::ListVmsReply reply = BANGER_TRY(
+        session.daemon.call<protocol::ListVmsReply>("io.banger.Vm.List", protocol::ListVms{}));
+    Terminal& terminal = context.terminal;
+    if (arguments.has("quiet")) {
+        std::string ids;
+        for (const protocol::Vm& vm : reply.vms)
+            ids += vm.id + "\n";
+        terminal.out(ids);
+    } else if (wants_json(arguments)) {
+        terminal.out(json_text(reply.vms));
+    } else if (reply.vms.empty()) {
+        terminal.note("There are no machines yet. Make one: banger vm run\n");
+    } else {
+        terminal.out(
+            vm_table(reply.vms, now_seconds(), terminal.out_style(), terminal.out_width()));
+    }
+    return 0;
+}
+
+Result<int> show(const Arguments& arguments, Context& context) {
+    Session session = BANGER_TRY(open_session(context));
+    std::vector<protocol::Vm> vms;
+    for (const std::string& name : arguments.words)
+        vms.push_back(BANGER_TRY(session.daemon.call<protocol::VmReply>("io.banger.Vm.Show",
+                                                                        protocol::NamedVm{name}))
+                          .vm);
+    Terminal& terminal = context.terminal;
+    std::string text;
+    for (const protocol::Vm& vm : vms) {
+        if (arguments.has("quiet"))
+            text += vm.id + "\n";
+        else if (wants_json(arguments))
+            text += json_text(vm);
+        else
+            text += (text.empty() ? "" : "\n") + vm_sheet(vm, now_seconds(), terminal.out_style());
+    }
+    terminal.out(text);
+    return 0;
+}
+
+Result<int> start(const Arguments& arguments, Context& context) {
+    Session session = BANGER_TRY(open_session(context));
+    // Several lines that redraw themselves would overwrite each other.
+    ProgressView progress(context.terminal, arguments.words.size() > 1);
+    return for_each(arguments.words, session, context,
+                    [&](client::Daemon& daemon, const std::string& name) -> Result<std::string> {
+                        const Result<protocol::CreateVmReply> reply =
+                            daemon.call<protocol::CreateVmReply>(
+                                "io.banger.Vm.Start", protocol::NamedVm{name},
+                                {.on_progress = [&](const Progress& now) { progress.show(now); }});
+                        progress.finish();
+                        const protocol::CreateVmReply done = BANGER_TRY(reply);
+                        return "started " + (done.vm ? done.vm->name : name);
+                    });
+}
+
+Result<int> stop(const Arguments& arguments, Context& context) {
+    Session session = BANGER_TRY(open_session(context));
+    ProgressView progress(context.terminal, arguments.words.size() > 1);
+    return for_each(
+        arguments.words, session, context,
+        [&](client::Daemon& daemon, const std::string& name) -> Result<std::string> {
+            const Result<protocol::StopVmReply> reply = daemon.call<protocol::StopVmReply>(
+                "io.banger.Vm.Stop", protocol::NamedVm{name},
+                {.on_progress = [&](const Progress& now) { progress.show(now); }});
+            progress.finish();
+            const protocol::StopVmReply done = BANGER_TRY(reply);
+            return "stopped " + (done.vm ? done.vm->name : name) +
+                   (done.was_forced.value_or(false) ? " (forced: the guest did not power off)"
+                                                    : "");
+        });
+}
+
+Result<int> kill(const Arguments& arguments, Context& context) {
+    Session session = BANGER_TRY(open_session(context));
+    return for_each(arguments.words, session, context,
+                    [](client::Daemon& daemon, const std::string& name) -> Result<std::string> {
+                        const protocol::VmReply done = BANGER_TRY(daemon.call<protocol::VmReply>(
+                            "io.banger.Vm.Kill", protocol::NamedVm{name}));
+                        return "killed " + done.vm.name;
+                    });
+}
+
+Result<int> remove(const Arguments& arguments, Context& context) {
+    Session session = BANGER_TRY(open_session(context));
+    const bool is_forced = arguments.has("force");
+    return for_each(arguments.words, session, context,
+                    [&](client::Daemon& daemon, const std::string& name) -> Result<std::string> {
+                        const protocol::VmReply done = BANGER_TRY(daemon.call<protocol::VmReply>(
+                            "io.banger.Vm.Delete", protocol::DeleteVm{name, is_forced}));
+                        BANGER_TRY(forget_host_key(session.user_paths.known_hosts, done.vm.id));
+                        return "deleted " + done.vm.name;
+                    });
+}
+
+/// RFC 4648, section 4. Nothing for what is no base64.
+std::optional<std::string> decode_base64(std::string_view text) {
+    static constexpr std::string_view alphabet =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    std::string out;
+    unsigned bits = 0;
+    unsigned value = 0;
+    for (const char c : text) {
+        if (c == '=') break;
+        const std::size_t digit = alphabet.find(c);
+        if (digit == alphabet.npos) return std::nullopt;
+        value = (value << 6 | static_cast<unsigned>(digit)) & 0xffffff;
+        bits += 6;
+        if (bits < 8) continue;
+        bits -= 8;
+        out += static_cast<char>(value >> bits & 0xff);
+    }
+    return out;
+}
+
+Result<int> logs(const Arguments& arguments, Context& context) {
+    Session session = BANGER_TRY(open_session(context));
+    Terminal& terminal = context.terminal;
+    TerminalFilter filter;
+    BANGER_TRY(session.daemon.stream<protocol::LogsOfVmReply>(
+        "io.banger.Vm.Logs", protocol::LogsOfVm{arguments.words[0], arguments.has("follow")},
+        [&](const protocol::LogsOfVmReply& part) -> Result<void> {
+            const std::optional<std::string> bytes = decode_base64(part.data);
+            if (!bytes) return Error(Errc::corrupt, "bangerd sent a console that is no base64");
+            // Raw into a file or pipe; what commands a terminal stays away from one.
+            terminal.out(terminal.out_is_terminal() ? filter(*bytes) : *bytes);
+            return terminal.check_output();
+        }));
+    return 0;
+}
+
+Command lifecycle(std::string name, std::string summary, std::string details,
+                  std::vector<Option> options, std::vector<Example> examples,
+                  decltype(Command::run) run) {
+    return {"vm",
+            std::move(name),
+            {},
+            std::move(summary),
+            std::move(details),
+            {"VM...", 1, Words::many},
+            false,
+            std::move(options),
+            std::move(examples),
+            run,
+            nullptr};
+}
+
+constexpr const char* naming =
+    "VM is a name, an id, or the beginning of an id that only one machine has.";
+const std::string several = std::string(naming) +
+                            " Several are worked on at once, reported in the order given, and one "
+                            "that fails does not keep the others.";
+
+}  // namespace
+
+void add_vm_commands(CommandTable& table) {
+    table.groups.push_back(
+        {"vm",
+         "make, use and remove machines",
+         "A machine is a microVM with a Linux of its own: made in seconds, reached by ssh, thrown\n"
+         "away or kept. Its /root is a disk of its own and outlives restarts.",
+         {{"banger vm run", "make one and open a shell in it"},
+          {"banger vm run --rm -- uname -a", "run one command in a fresh one, then delete it"},
+          {"banger vm list", "see what there is"},
+          {"banger vm ssh NAME", "come back to one"},
+          {"banger vm delete NAME", "remove it and everything of it"}}});
+    table.commands.push_back({"vm",
+                              "list",
+                              {"ls"},
+                              "list machines",
+                              "Lists every machine, running or not. `banger ps` is the same.",
+                              {},
+                              false,
+                              {format_option(), quiet_option("print ids alone")},
+                              {{"banger vm list", "see every machine"},
+                               {"banger vm list --format json | jq -r '.[].name'", "for a script"},
+                               {"banger vm delete $(banger vm list -q)", "remove them all"}},
+                              list,
+                              nullptr});
+    Command ps = table.commands.back();
+    ps.group.clear();
+    ps.name = "ps";
+    ps.other_names.clear();
+    ps.summary = "list machines (vm list)";
+    table.commands.push_back(std::move(ps));
+    table.commands.push_back(
+        {"vm",
+         "show",
+         {},
+         "show everything about a machine",
+         naming,
+         {"VM...", 1, Words::many},
+         false,
+         {format_option(), quiet_option("print the id alone")},
+         {{"banger vm show sandbox", "its sizes, address and state"},
+          {"banger vm show sandbox --format json | jq .ssh", "where its sshd answers"}},
+         show,
+         nullptr});
+    table.commands.push_back(
+        lifecycle("start", "start machines that are stopped",
+                  several + " Returns when the guest is ready. A running machine is left as it is.",
+                  {}, {{"banger vm start sandbox", "start it again"}}, start));
+    table.commands.push_back(lifecycle(
+        "stop", "stop machines, losing nothing",
+        several + " The guest writes its data to disk and powers off; one that does not react is "
+                  "forced, and that is said. A stopped machine is left as it is.",
+        {}, {{"banger vm stop sandbox", "stop it; its disks stay"}}, stop));
+    table.commands.push_back(lifecycle(
+        "kill", "end machines now, without asking the guest",
+        several + " As when the power fails: what the guest had not written to disk is lost.", {},
+        {{"banger vm kill sandbox", "end one that hangs"}}, kill));
+    table.commands.push_back(lifecycle(
+        "delete", "remove machines and everything of them",
+        several + " A running machine is stopped first.",
+        {{"-f,--force", "", "end a running machine at once, without asking the guest", "", {}}},
+        {{"banger vm delete sandbox", "remove it, its disks too"},
+         {"banger vm delete one two three", "several at once"}},
+        remove));
+    table.commands.back().other_names = {"rm"};
+    table.commands.push_back(
+        {"vm",
+         "logs",
+         {},
+         "print a machine's serial console",
+         std::string(naming) +
+             " What the guest's kernel and init said. On a terminal, control "
+             "sequences are left out; in a pipe or file every byte is as it came.",
+         {"VM", 1, 1},
+         false,
+         {{"-f,--follow", "", "go on until the machine ends", "", {}}},
+         {{"banger vm logs sandbox", "why did it not come up?"},
+          {"banger vm logs -f sandbox", "watch it boot"}},
+         logs,
+         nullptr});
+}
+
+}  // namespace banger::cli

@@ -1,0 +1,439 @@
+#include "fake_bangerd.hpp"
+
+#include <algorithm>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <cstdlib>
+#include <iostream>
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "core/base/version.hpp"
+#include "core/protocol/image_fields.hpp"
+#include "core/protocol/system_fields.hpp"
+#include "core/protocol/vm_fields.hpp"
+#include "core/rpc/listener.hpp"
+#include "core/rpc/server.hpp"
+#include "varlink/io.banger.Image.hpp"
+#include "varlink/io.banger.Kernel.hpp"
+#include "varlink/io.banger.System.hpp"
+#include "varlink/io.banger.Vm.hpp"
+
+namespace banger::cli {
+
+using namespace protocol;
+
+namespace {
+
+/// 2026-01-02 03:04:05 UTC; tests set BANGER_NOW ten minutes later.
+constexpr std::int64_t sample_time = 1767323045;
+
+std::string encode_base64(const std::string& bytes) {
+    static constexpr char alphabet[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    std::string out;
+    for (std::size_t i = 0; i < bytes.size(); i += 3) {
+        unsigned value = 0;
+        for (std::size_t j = 0; j < 3; ++j)
+            value =
+                value << 8 | (i + j < bytes.size() ? static_cast<unsigned char>(bytes[i + j]) : 0u);
+        for (std::size_t j = 0; j < 4; ++j)
+            out += i + j <= bytes.size() ? alphabet[value >> (18 - 6 * j) & 63] : '=';
+    }
+    return out;
+}
+
+Image sample_image() {
+    return {"5a5a5a5a5a5a", "debian-bookworm", "debian-bookworm", "debian",
+            "amd64",        "Debian 12",       "recipe debian",   "debian-cloud",
+            2'147'483'648,  734'003'200,       sample_time};
+}
+
+Kernel sample_kernel() {
+    return {"6b6b6b6b6b6b", "debian-cloud", "6.1.0-42-cloud-amd64", "debian-cloud", "recipe debian",
+            31'457'280,     sample_time};
+}
+
+}  // namespace
+
+protocol::Vm sample_vm(const std::string& name) {
+    Vm vm;
+    vm.id = "0123456789ab";
+    // Ids that differ where names do, and stand still.
+    for (std::size_t i = 0; i < name.size() && i < 6; ++i)
+        vm.id[i] = "0123456789abcdef"[static_cast<unsigned char>(name[i]) % 16];
+    vm.name = name;
+    vm.state = "running";
+    vm.image = "debian-bookworm";
+    vm.kernel = "debian-cloud";
+    vm.vcpus = 2;
+    vm.memory = 2'147'483'648;
+    vm.disk = 8'589'934'592;
+    vm.root = 2'147'483'648;
+    vm.backend = "vmm-qemu";
+    vm.network = "net-user";
+    vm.storage = "storage-file";
+    vm.address = "10.0.2.15";
+    vm.ssh = SshEndpoint{"127.0.0.1", 40022, "root", vm.id, "ssh-ed25519 AAAAC3Nza banger"};
+    vm.pid = 4242;
+    vm.created_at = sample_time;
+    vm.started_at = sample_time + 60;
+    return vm;
+}
+
+class FakeBangerd::Inside {
+public:
+    explicit Inside(const std::string& socket) : server_(io_, {"banger", "fake bangerd", "1", ""}) {
+        add_vm_methods();
+        add_artifact_methods();
+        add_system_methods();
+        Result<UniqueFd> listener = rpc::listen_at(socket);
+        must(listener ? server_.listen(std::move(*listener)) : Result<void>(listener.error()));
+        thread_ = std::thread([this] { io_.run(); });
+    }
+    ~Inside() {
+        boost::asio::post(io_, [this] { server_.stop_jobs(); });
+        work_.reset();
+        io_.stop();
+        thread_.join();
+    }
+
+    mutable std::mutex mutex_;
+    std::condition_variable_any changed_;
+    std::vector<Vm> vms_;
+    std::vector<std::string> calls_;
+    std::string held_;
+    int cancelled_ = 0;
+    std::map<std::pair<std::string, std::string>, Error> failures_;
+    SystemInfoReply info_{std::string(version().number),
+                          std::string(version().commit),
+                          std::string(version().built),
+                          "user",
+                          1,
+                          60,
+                          0};
+    std::string console_ = "Linux version 6.1.0\nlogin: ";
+
+private:
+    static void must(const Result<void>& result) {
+        if (result) return;
+        std::cerr << result.error().text() << "\n";
+        std::abort();
+    }
+
+    Result<void> enter(const std::string& method, const std::string& subject, Call* call,
+                       const std::string& extra = {}) {
+        std::unique_lock lock(mutex_);
+        calls_.push_back(method + (subject.empty() ? "" : " " + subject) + extra);
+        changed_.notify_all();
+        if (held_ == method && call != nullptr) {
+            if (!changed_.wait(lock, call->stop(), [&] { return held_ != method; })) {
+                ++cancelled_;
+                changed_.notify_all();
+                return Error(Errc::cancelled, "cancelled");
+            }
+        }
+        const auto failure = failures_.find({method, subject});
+        if (failure != failures_.end()) return failure->second;
+        return ok();
+    }
+
+    Result<Vm> find(const std::string& name) {
+        const std::lock_guard lock(mutex_);
+        for (const Vm& vm : vms_)
+            if (vm.name == name || vm.id == name) return vm;
+        return Error(Errc::not_found, "there is no machine \"" + name + "\"",
+                     "See: banger vm list");
+    }
+
+    Result<Vm> change(const std::string& name, const std::string& state) {
+        Vm vm = BANGER_TRY(find(name));
+        const std::lock_guard lock(mutex_);
+        for (Vm& each : vms_)
+            if (each.id == vm.id) {
+                each.state = state;
+                if (state != "running") each.ssh.reset();
+                vm = each;
+            }
+        return vm;
+    }
+
+    Result<CreateVmReply> create(const CreateVm& in, Call& call) {
+        const std::string name = in.request.name.value_or("brave-otter");
+        BANGER_TRY(enter("Create", name, &call, in.start ? "" : " stopped"));
+        Vm vm = sample_vm(name);
+        if (in.request.authorized_keys.size() != 1) return Error(Errc::invalid_argument, "no key");
+        if (!in.start) {
+            vm.state = "created";
+            vm.ssh.reset();
+            vm.pid.reset();
+        }
+        if (in.request.memory) vm.memory = *in.request.memory;
+        if (in.request.vcpus) vm.vcpus = *in.request.vcpus;
+        const std::lock_guard lock(mutex_);
+        vms_.push_back(vm);
+        return CreateVmReply{{}, vm, std::vector<Timing>{{"disks", 12}, {"boot", 1500}}};
+    }
+
+    void add_vm_methods() {
+        rpc::Interface vm("io.banger.Vm", varlink::io_banger_Vm);
+        vm.method<PlanVm, PlanVmReply>("Plan", [this](const PlanVm& in) -> Result<PlanVmReply> {
+            BANGER_TRY(enter("Plan", "", nullptr));
+            Plan plan;
+            plan.image = in.request.image.value_or("debian-bookworm");
+            plan.vcpus = {in.request.vcpus.value_or(2), in.request.vcpus ? "flag" : "default"};
+            plan.memory = {in.request.memory.value_or(2'147'483'648),
+                           in.request.memory ? "flag" : "host"};
+            plan.disk = {8'589'934'592, "default"};
+            plan.notes = {"no KVM here: the machine is emulated, which is slower"};
+            return PlanVmReply{plan};
+        });
+        vm.job<CreateVm, CreateVmReply>(
+            "Create", {}, [this](const CreateVm& in, rpc::Reporter<CreateVmReply>& call) {
+                call.report({"making disks", 0, 0, banger::Progress::Unit::none});
+                return create(in, call);
+            });
+        vm.method<ListVms, ListVmsReply>("List", [this](const ListVms&) -> Result<ListVmsReply> {
+            BANGER_TRY(enter("List", "", nullptr));
+            const std::lock_guard lock(mutex_);
+            return ListVmsReply{vms_};
+        });
+        vm.method<NamedVm, VmReply>("Show", [this](const NamedVm& in) -> Result<VmReply> {
+            BANGER_TRY(enter("Show", in.vm, nullptr));
+            return VmReply{BANGER_TRY(find(in.vm))};
+        });
+        vm.job<NamedVm, CreateVmReply>(
+            "Start", {},
+            [this](const NamedVm& in, rpc::Reporter<CreateVmReply>& call) -> Result<CreateVmReply> {
+                BANGER_TRY(enter("Start", in.vm, &call));
+                return CreateVmReply{{}, BANGER_TRY(change(in.vm, "running")), {}};
+            });
+        vm.job<NamedVm, StopVmReply>(
+            "Stop", {},
+            [this](const NamedVm& in, rpc::Reporter<StopVmReply>& call) -> Result<StopVmReply> {
+                BANGER_TRY(enter("Stop", in.vm, &call));
+                return StopVmReply{{}, BANGER_TRY(change(in.vm, "stopped")), in.vm == "stubborn"};
+            });
+        vm.job<NamedVm, VmReply>(
+            "Kill", {}, [this](const NamedVm& in, rpc::Reporter<VmReply>& call) -> Result<VmReply> {
+                BANGER_TRY(enter("Kill", in.vm, &call));
+                return VmReply{BANGER_TRY(change(in.vm, "stopped"))};
+            });
+        vm.job<DeleteVm, VmReply>(
+            "Delete", {},
+            [this](const DeleteVm& in, rpc::Reporter<VmReply>& call) -> Result<VmReply> {
+                BANGER_TRY(enter("Delete", in.vm, &call, in.force ? " force" : ""));
+                const Vm gone = BANGER_TRY(find(in.vm));
+                const std::lock_guard lock(mutex_);
+                std::erase_if(vms_, [&](const Vm& each) { return each.id == gone.id; });
+                return VmReply{gone};
+            });
+        vm.job<HealthOfVm, HealthOfVmReply>(
+            "Health", {},
+            [this](const HealthOfVm& in,
+                   rpc::Reporter<HealthOfVmReply>& call) -> Result<HealthOfVmReply> {
+                BANGER_TRY(enter("Health", in.vm, &call));
+                return HealthOfVmReply{
+                    false, {{"sshd", false, "not listening"}, {"network", true, ""}}, "boot"};
+            });
+        vm.job<LogsOfVm, LogsOfVmReply>(
+            "Logs", {},
+            [this](const LogsOfVm& in,
+                   rpc::Reporter<LogsOfVmReply>& call) -> Result<LogsOfVmReply> {
+                BANGER_TRY(enter("Logs", in.vm, &call));
+                BANGER_TRY(find(in.vm));
+                const std::lock_guard lock(mutex_);
+                const std::size_t half = console_.size() / 2;
+                BANGER_TRY(call.send({encode_base64(console_.substr(0, half))}));
+                return LogsOfVmReply{encode_base64(console_.substr(half))};
+            });
+        must(server_.add(std::move(vm)));
+    }
+
+    void add_artifact_methods() {
+        rpc::Interface image("io.banger.Image", varlink::io_banger_Image);
+        const AvailableReply images{
+            {{"debian-bookworm", "debian", "amd64", "Debian 12 with docker and git", "catalog"}}};
+        image.method<NoParameters, ListImagesReply>(
+            "List", [](const NoParameters&) -> Result<ListImagesReply> {
+                return ListImagesReply{{sample_image()}};
+            });
+        image.job<NoParameters, AvailableReply>(
+            "Available", {},
+            [images](const NoParameters&,
+                     rpc::Reporter<AvailableReply>&) -> Result<AvailableReply> { return images; });
+        image.method<NamedArtifact, ShowImageReply>(
+            "Show", [](const NamedArtifact&) -> Result<ShowImageReply> {
+                return ShowImageReply{sample_image(), {"sandbox", "web"}};
+            });
+        image.job<PullArtifact, PullImageReply>(
+            "Pull", {},
+            [this](const PullArtifact& in,
+                   rpc::Reporter<PullImageReply>& call) -> Result<PullImageReply> {
+                call.report({"downloading", 0, 100, banger::Progress::Unit::bytes});
+                BANGER_TRY(enter("Pull", in.reference, &call, in.refresh ? " refresh" : ""));
+                return PullImageReply{{}, sample_image()};
+            });
+        image.job<NamedArtifact, DeleteImageReply>(
+            "Delete", {},
+            [this](const NamedArtifact& in,
+                   rpc::Reporter<DeleteImageReply>& call) -> Result<DeleteImageReply> {
+                BANGER_TRY(enter("DeleteImage", in.name, &call));
+                Image gone = sample_image();
+                gone.name = in.name;
+                return DeleteImageReply{gone};
+            });
+        must(server_.add(std::move(image)));
+
+        rpc::Interface kernel("io.banger.Kernel", varlink::io_banger_Kernel);
+        kernel.method<NoParameters, ListKernelsReply>(
+            "List", [](const NoParameters&) -> Result<ListKernelsReply> {
+                return ListKernelsReply{{sample_kernel()}};
+            });
+        kernel.job<NoParameters, AvailableReply>(
+            "Available", {},
+            [](const NoParameters&, rpc::Reporter<AvailableReply>&) -> Result<AvailableReply> {
+                return AvailableReply{};
+            });
+        kernel.method<NamedArtifact, ShowKernelReply>(
+            "Show", [](const NamedArtifact&) -> Result<ShowKernelReply> {
+                return ShowKernelReply{sample_kernel(), {}};
+            });
+        kernel.job<PullArtifact, PullKernelReply>(
+            "Pull", {},
+            [](const PullArtifact&, rpc::Reporter<PullKernelReply>&) -> Result<PullKernelReply> {
+                return PullKernelReply{{}, sample_kernel()};
+            });
+        kernel.job<NamedArtifact, DeleteKernelReply>(
+            "Delete", {},
+            [](const NamedArtifact&,
+               rpc::Reporter<DeleteKernelReply>&) -> Result<DeleteKernelReply> {
+                return Error(Errc::in_use, "kernel debian-cloud is used by sandbox",
+                             "Delete that machine first: banger vm delete sandbox");
+            });
+        must(server_.add(std::move(kernel)));
+    }
+
+    void add_system_methods() {
+        rpc::Interface system("io.banger.System", varlink::io_banger_System);
+        system.method<NoParameters, SystemInfoReply>(
+            "Info", [this](const NoParameters&) -> Result<SystemInfoReply> {
+                const std::lock_guard lock(mutex_);
+                return info_;
+            });
+        system.job<NoParameters, PluginsReply>(
+            "Plugins", {}, [](const NoParameters&, rpc::Reporter<PluginsReply>&) {
+                return Result<PluginsReply>(
+                    PluginsReply{{{"vmm-qemu",
+                                   "0.1.0",
+                                   "runs machines in QEMU",
+                                   {"vm-backend"},
+                                   {"vm-backend"},
+                                   "none",
+                                   "bangerd",
+                                   "loaded",
+                                   "",
+                                   "",
+                                   "/p/vmm-qemu.so",
+                                   "sha256:00"},
+                                  {"broken",
+                                   "0.0.1",
+                                   "does not fit",
+                                   {"dns"},
+                                   {},
+                                   "none",
+                                   "",
+                                   "refused",
+                                   "it was built for another version of banger",
+                                   "Build it again",
+                                   "/p/broken.so",
+                                   "sha256:11"}},
+                                 {}});
+            });
+        system.job<NoParameters, DoctorReply>(
+            "Doctor", {}, [](const NoParameters&, rpc::Reporter<DoctorReply>&) {
+                return Result<DoctorReply>(DoctorReply{
+                    {{"qemu binary", CheckStatus::pass, "/usr/bin/qemu-system-x86_64, 7.2.18", ""},
+                     {"kvm", CheckStatus::warn, "the CPU shows neither vmx nor svm",
+                      "Machines are emulated; use a host with hardware virtualisation"}},
+                    {{"vm_defaults.vcpu", "2", "default"}}});
+            });
+        system.method<NoParameters, NoReply>("Exit",
+                                             [this](const NoParameters&) -> Result<NoReply> {
+                                                 BANGER_TRY(enter("Exit", "", nullptr));
+                                                 return Error(Errc::busy, "a call is in flight");
+                                             });
+        must(server_.add(std::move(system)));
+    }
+
+    boost::asio::io_context io_;
+    std::optional<boost::asio::executor_work_guard<boost::asio::io_context::executor_type>> work_{
+        io_.get_executor()};
+    rpc::Server server_;
+    std::thread thread_;
+};
+
+FakeBangerd::FakeBangerd(const std::string& socket) : inside_(std::make_unique<Inside>(socket)) {}
+FakeBangerd::~FakeBangerd() = default;
+
+void FakeBangerd::add(Vm vm) {
+    const std::lock_guard lock(inside_->mutex_);
+    inside_->vms_.push_back(std::move(vm));
+}
+
+std::vector<std::string> FakeBangerd::names() const {
+    const std::lock_guard lock(inside_->mutex_);
+    std::vector<std::string> names;
+    for (const Vm& vm : inside_->vms_)
+        names.push_back(vm.name);
+    return names;
+}
+
+std::vector<std::string> FakeBangerd::calls() const {
+    const std::lock_guard lock(inside_->mutex_);
+    return inside_->calls_;
+}
+
+void FakeBangerd::wait_for_call(const std::string& beginning) {
+    std::unique_lock lock(inside_->mutex_);
+    inside_->changed_.wait(lock, [&] {
+        return std::ranges::any_of(
+            inside_->calls_, [&](const std::string& call) { return call.starts_with(beginning); });
+    });
+}
+
+void FakeBangerd::hold(const std::string& method) {
+    const std::lock_guard lock(inside_->mutex_);
+    inside_->held_ = method;
+}
+
+void FakeBangerd::release() {
+    const std::lock_guard lock(inside_->mutex_);
+    inside_->held_.clear();
+    inside_->changed_.notify_all();
+}
+
+int FakeBangerd::cancelled() const {
+    std::unique_lock lock(inside_->mutex_);
+    return inside_->cancelled_;
+}
+
+void FakeBangerd::fail(const std::string& method, const std::string& vm, Error error) {
+    const std::lock_guard lock(inside_->mutex_);
+    inside_->failures_[{method, vm}] = std::move(error);
+}
+
+void FakeBangerd::set_version(std::string number, std::string commit) {
+    const std::lock_guard lock(inside_->mutex_);
+    inside_->info_.version = std::move(number);
+    inside_->info_.commit = std::move(commit);
+}
+
+void FakeBangerd::set_console(std::string bytes) {
+    const std::lock_guard lock(inside_->mutex_);
+    inside_->console_ = std::move(bytes);
+}
+
+}  // namespace banger::cli

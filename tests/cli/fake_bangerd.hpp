@@ -1,0 +1,52 @@
+#pragma once
+
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "banger/result.hpp"
+#include "core/protocol/image.hpp"
+#include "core/protocol/system.hpp"
+#include "core/protocol/vm.hpp"
+
+namespace banger::cli {
+
+/// One machine, with every field set.
+protocol::Vm sample_vm(const std::string& name);
+
+/// A bangerd that keeps its machines in a vector. Serves the real interfaces on a socket, from a
+/// thread of its own. What it does can be changed from the test's thread before a command runs.
+class FakeBangerd {
+public:
+    explicit FakeBangerd(const std::string& socket);
+    ~FakeBangerd();
+    FakeBangerd(const FakeBangerd&) = delete;
+    FakeBangerd& operator=(const FakeBangerd&) = delete;
+
+    void add(protocol::Vm vm);
+    [[nodiscard]] std::vector<std::string> names() const;
+    /// "Create sandbox", "Delete 0123456789ab force", in the order in which they began.
+    [[nodiscard]] std::vector<std::string> calls() const;
+    /// Blocks until a call that begins so was made.
+    void wait_for_call(const std::string& beginning);
+    /// A call of this method blocks until release() or until its caller goes, which ends it with
+    /// Errc::cancelled.
+    void hold(const std::string& method);
+    void release();
+    /// How many held calls ended because their caller went.
+    [[nodiscard]] int cancelled() const;
+    /// A call of this method on this machine fails.
+    void fail(const std::string& method, const std::string& vm, Error error);
+    void set_version(std::string number, std::string commit);
+    void set_console(std::string bytes);
+
+private:
+    class Inside;
+    std::unique_ptr<Inside> inside_;
+};
+
+}  // namespace banger::cli
