@@ -9,23 +9,24 @@ namespace banger::sqlite {
 namespace {
 
 constexpr int busy_timeout_ms = 5000;
+constexpr const char* full_remedy = "Free space where banger keeps its state; nothing was changed.";
 constexpr const char* damaged_remedy =
     "Stop bangerd, then restore a copy of the file or move it away together with the -wal and -shm "
     "files beside it; banger starts anew then and does not know the machines made before.";
 
-/// SQLite tells a full disk only for ENOSPC; a quota or a file size limit is in errno.
-Error input_output_error(sqlite3* handle, const std::string& reason) {
-    const int number = handle ? ::sqlite3_system_errno(handle) : 0;
-    const Errc code = number == 0 ? Errc::internal : errc_from_errno(number);
-    if (code == Errc::no_space)
-        return {code, reason + " (" + Error::from_errno(number, "write").message + ")",
-                "Free space where banger keeps its state; nothing was changed."};
-    return {code, reason, "Check the disk and the permissions of banger's state folder."};
+/// SQLite tells a full disk only for ENOSPC; a quota (EDQUOT) or a file size limit (EFBIG) is a
+/// plain I/O error to it, and only errno knows. `last_errno` is a hint: a call that succeeded does
+/// not reset it.
+Error input_output_error(const std::string& reason, int last_errno) {
+    if (errc_from_errno(last_errno) == Errc::no_space)
+        return {Errc::no_space, Error::from_errno(last_errno, reason).message, full_remedy};
+    return {Errc::internal, reason, "Check the disk and the permissions of banger's state folder."};
 }
 
 }  // namespace
 
 Error error_of(sqlite3* handle, int code) {
+    const int last_errno = errno;
     const std::string reason =
         "database: " + std::string(handle ? ::sqlite3_errmsg(handle) : ::sqlite3_errstr(code));
     switch (code & 0xff) {
@@ -33,8 +34,7 @@ Error error_of(sqlite3* handle, int code) {
         case SQLITE_LOCKED:
             return {Errc::busy, reason, "Another process uses banger's database; try again."};
         case SQLITE_FULL:
-            return {Errc::no_space, reason,
-                    "Free space where banger keeps its state; nothing was changed."};
+            return {Errc::no_space, reason, full_remedy};
         case SQLITE_CORRUPT:
         case SQLITE_NOTADB:
             return {Errc::corrupt, reason, damaged_remedy};
@@ -47,7 +47,7 @@ Error error_of(sqlite3* handle, int code) {
             return {Errc::no_space, reason, "Free some memory."};
         case SQLITE_CANTOPEN:
         case SQLITE_IOERR:
-            return input_output_error(handle, reason);
+            return input_output_error(reason, last_errno);
         case SQLITE_CONSTRAINT:
             if (code == SQLITE_CONSTRAINT_UNIQUE || code == SQLITE_CONSTRAINT_PRIMARYKEY)
                 return {Errc::already_exists, reason};

@@ -123,10 +123,10 @@ TEST_F(MachinesTest, AddressesAreTheLowestFreeOnesOutsideTheReserved) {
 TEST_F(MachinesTest, AFullPoolIsNoSpaceAndNothingIsKept) {
     for (const char* name : {"a", "b", "c", "d", "e"})
         reserve_address(name);
-    const Error error = store().reserve_machine(a_machine("f"), pool()).error();
+    const Error error = store().reserve_machine(a_machine("last"), pool()).error();
     EXPECT_EQ(error.code, Errc::no_space);
     EXPECT_EQ(error.message, "every address of 172.16.0.1/29 is taken");
-    EXPECT_EQ(store().find_machine("f").error().code, Errc::not_found);
+    EXPECT_EQ(store().find_machine("last").error().code, Errc::not_found);
 }
 
 TEST_F(MachinesTest, AnAddressRestsBeforeItIsUsedAgain) {
