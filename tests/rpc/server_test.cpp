@@ -687,6 +687,7 @@ TEST_F(ServerTest, WhoSendsWithoutReadingIsDropped) {
     for (int i = 0; i < 100; ++i)
         if (::send(fd.get(), many.data(), many.size(), MSG_NOSIGNAL) < 0) break;
     EXPECT_TRUE(events_.wait("stopped busy"));
+    ASSERT_TRUE(events_.wait("dropped"));
     EXPECT_THAT(dropped_message(), HasSubstr("faster than it reads"));
 }
 
