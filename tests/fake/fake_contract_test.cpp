@@ -11,7 +11,7 @@
 #include "banger/contract/vm_backend.hpp"
 #include "core/base/process.hpp"
 #include "fake_plugin.hpp"
-#include "tests/fake/fake_host.hpp"
+#include "tests/support/plain_host.hpp"
 
 namespace banger::contract {
 
@@ -21,7 +21,10 @@ namespace {
 template <class RoleSubject>
 class FakeSubject : public RoleSubject {
 public:
-    explicit FakeSubject(Settings settings = {}) : host_(std::move(settings)) { restart(); }
+    explicit FakeSubject(Settings settings = {}) {
+        host_.changeable_settings = std::move(settings);
+        restart();
+    }
     void restart() override {
         plugin_.reset();
         plugin_ = FakePlugin::make(host_).value();
@@ -52,7 +55,7 @@ public:
 
 protected:
     virtual std::string step() = 0;
-    FakeHost host_;
+    PlainHost host_;
     std::unique_ptr<FakePlugin> plugin_;
 
 private:
