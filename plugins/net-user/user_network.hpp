@@ -33,6 +33,9 @@ private:
     [[nodiscard]] std::string record_path(const VmId& vm) const;
     /// Every endpoint in a record. The lock is held.
     Result<std::set<Endpoint>> promised() const;
+    /// Makes sure of the host port, or picks one, outside of `taken`.
+    static Result<void> choose(PortForward& forward, const std::set<Endpoint>& taken);
+    Result<void> write_record(const VmId& vm, const std::string& text) const;
 
     Host& host_;
     std::mutex mutex_;  ///< choosing a port and recording it is one step
