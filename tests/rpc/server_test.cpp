@@ -16,6 +16,7 @@
 #include <mutex>
 #include <thread>
 
+#include "core/base/child.hpp"
 #include "core/client/connection.hpp"
 #include "core/rpc/idl.hpp"
 #include "core/rpc/listener.hpp"
@@ -823,6 +824,32 @@ TEST_F(PathTest, ClientsOverTheLimitWaitTheirTurn) {
     ASSERT_TRUE(third);
     first->close();
     EXPECT_TRUE(third->call<NowReply>("io.banger.Clock.Now", Nothing{}));
+}
+
+/// The python that has the varlink package: BANGER_VARLINK_PYTHON, else the one on PATH.
+Result<std::string> find_python() {
+    if (const char* named = std::getenv("BANGER_VARLINK_PYTHON")) return std::string(named);
+    return find_program("python3");
+}
+
+TEST_F(PathTest, AClientThatNobodyHereWroteCallsIt) {
+    constexpr int package_is_missing = 77;
+    const Result<std::string> python = find_python();
+    if (!python) GTEST_SKIP() << "there is no python3: " << python.error().text();
+    Command command;
+    command.program = *python;
+    command.arguments = {BANGER_FOREIGN_CLIENT, path_};
+    command.environment = minimal_environment();
+    const Result<CommandOutput> output = run_command(command, 30s, ByteCount::mib(1), {});
+    ASSERT_TRUE(output) << output.error().text();
+    if (output->status.code == package_is_missing)
+        GTEST_SKIP() << *python
+                     << " has no package varlink: `pip install varlink` in a venv and set "
+                     << "BANGER_VARLINK_PYTHON to its python";
+    EXPECT_TRUE(output->status.is_success()) << output->status.text() << "\n"
+                                             << output->standard_error;
+    EXPECT_EQ(output->standard_output, "all calls answered as expected\n");
+    EXPECT_TRUE(events_.wait("echo one way"));
 }
 
 TEST_F(PathTest, NobodyThereIsUnavailable) {
