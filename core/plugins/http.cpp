@@ -362,10 +362,10 @@ Result<void> Exchange::prepare(const Hop& hop, const Hop& first) {
         const bool is_secret = ::strcasecmp(header.name.c_str(), "authorization") == 0 ||
                                ::strcasecmp(header.name.c_str(), "cookie") == 0;
         if (is_secret && !hop.same_origin(first)) continue;
-        curl_slist* longer = curl_slist_append(headers_.get(), line.c_str());
-        good = good && longer;
-        if (longer && longer != headers_.get()) static_cast<void>(headers_.release());
-        if (longer) headers_.reset(longer);
+        // Gives back the list it was given, which is a new one for the first line.
+        curl_slist* list = curl_slist_append(headers_.get(), line.c_str());
+        good = good && list;
+        if (!headers_) headers_.reset(list);
     }
     CURL* easy = easy_.get();
     const auto set = [&](CURLoption option, auto value) {
@@ -447,13 +447,12 @@ Error Exchange::error_of(CURLcode code, const Hop& hop) const {
                     "certificate on this host."};
         case CURLE_SSL_CACERT_BADFILE:
             return {Errc::unavailable, text, "Install the package ca-certificates."};
-        case CURLE_UNSUPPORTED_PROTOCOL:
-            return bad_url(hop.text, why);
         case CURLE_PARTIAL_FILE:
         case CURLE_GOT_NOTHING:
         case CURLE_RECV_ERROR:
         case CURLE_SEND_ERROR:
             return {Errc::unreachable, text + " (the connection broke)", "Try again."};
+        case CURLE_UNSUPPORTED_PROTOCOL:  // HTTP/0.9: an answer without a status line
         case CURLE_WEIRD_SERVER_REPLY:
         case CURLE_BAD_CONTENT_ENCODING:
         case CURLE_HTTP2:
