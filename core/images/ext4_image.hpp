@@ -58,18 +58,18 @@ struct Ext4Progress {
 
 struct Ext4Options {
     /// At most 16 bytes.
-    std::string label;
+    std::string label{};
     /// Exactly this size (a rest under 4 KiB stays unused). Too small for the content:
     /// Errc::no_space. Nothing: content × headroom_percent, at least `at_least`, rounded up to
     /// whole 128 MiB.
-    std::optional<ByteCount> size;
+    std::optional<ByteCount> size{};
     unsigned headroom_percent = 125;
-    ByteCount at_least;
+    ByteCount at_least{};
     /// Goes into the UUID; the digest of an image where one is known.
-    std::string identity;
-    Ext4Limits limits;
+    std::string identity{};
+    Ext4Limits limits{};
     /// Called on the caller's thread, about once a MiB read. Must not block for long.
-    std::function<void(const Ext4Progress&)> on_progress;
+    std::function<void(const Ext4Progress&)> on_progress{};
 };
 
 struct Ext4Summary {
@@ -102,14 +102,14 @@ Result<Ext4Summary> write_ext4_from_layers(std::span<const UniqueFd> layers, con
 
 /// The root folder of an empty file system.
 struct EmptyExt4 {
-    ByteCount size;
-    std::string label;
+    ByteCount size{};
+    std::string label{};
     std::uint32_t root_uid = 0;
     std::uint32_t root_gid = 0;
     std::uint32_t root_mode = 0755;  ///< permission bits
     /// Goes into the UUID: two disks of one machine must differ (the machine's id and the disk's
     /// role).
-    std::string identity;
+    std::string identity{};
 };
 
 /// Makes an empty file system in the regular file `image`, which is emptied first and becomes

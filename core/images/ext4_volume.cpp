@@ -1,6 +1,6 @@
 #include "core/images/ext4_volume.hpp"
 
-#include <com_err.h>
+#include <et/com_err.h>
 #include <ext2fs/ext3_extents.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -442,9 +442,10 @@ Result<void> Ext4Volume::cut_to(std::uint32_t groups) {
 Result<void> Ext4Volume::add_journal() {
     ext2fs_journal_params journal{};
     journal.num_journal_blocks = journal_blocks();
+    const BlockNumber goal = next_block_ < ext2fs_blocks_count(fs_->super) ? next_block_ : 0;
     // The file is sparse, so the journal is zero without being zeroed.
     if (const errcode_t code = ext2fs_add_journal_inode3(
-            fs_, &journal, next_block_, EXT2_MKJOURNAL_LAZYINIT | EXT2_MKJOURNAL_NO_MNT_CHECK))
+            fs_, &journal, goal, EXT2_MKJOURNAL_LAZYINIT | EXT2_MKJOURNAL_NO_MNT_CHECK))
         return ext2_error(code, "adding the journal");
     return ok();
 }
@@ -463,8 +464,8 @@ Result<Ext4Volume::Finished> Ext4Volume::finish(const Finish& how) {
     finished.uuid[8] = static_cast<std::uint8_t>((finished.uuid[8] & 0x3f) | 0x80);
     std::memcpy(fs_->super->s_uuid, finished.uuid.data(), 16);
     std::memcpy(fs_->super->s_hash_seed, how.digest.data() + 16, 16);
-    // All data is written: what follows may fill gaps.
-    next_block_ = free_end_ = 0;
+    // All data is written: from here on the library places things alone, and may fill gaps.
+    ext2fs_set_alloc_block_callback(fs_, nullptr, nullptr);
     if (const errcode_t code = ext2fs_create_resize_inode(fs_))
         return ext2_error(code, "preparing to grow later");
     BANGER_TRY(add_journal());

@@ -73,8 +73,8 @@ struct Mapping {
 class Ext4Volume {
 public:
     struct Layout {
-        std::optional<ByteCount> size;  ///< nothing: as large as it gets
-        std::string label;
+        std::optional<ByteCount> size{};  ///< nothing: as large as it gets
+        std::string label{};
     };
     static Result<std::unique_ptr<Ext4Volume>> create(const UniqueFd& image, const Layout& layout);
     ~Ext4Volume();
