@@ -1,0 +1,269 @@
+#include "daemons/vsock-agent/server.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <linux/vm_sockets.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
+#include "core/guest/agent_protocol.hpp"
+#include "daemons/vsock-agent/proc_net.hpp"
+#include "daemons/vsock-agent/shutdown.hpp"
+#include "daemons/vsock-agent/stats.hpp"
+#include "daemons/vsock-agent/system.hpp"
+
+namespace banger::agent {
+
+using guest::AgentRequest;
+using guest::GuestHealth;
+using guest::Readiness;
+
+namespace {
+
+constexpr std::size_t max_peers = 16;
+constexpr std::size_t max_waits = 16;
+constexpr std::size_t max_syncs = 8;
+/// A host that asks and does not read.
+constexpr std::size_t max_unread = 1U << 20;
+/// Nothing tells when a socket begins to listen, so the agent looks; only until it does.
+constexpr int sshd_poll_ms = 20;
+constexpr std::uint16_t ssh_port = 22;
+
+struct StepName {
+    BootState::Step step;
+    const char* name;
+    const char* pending;
+};
+constexpr std::array<StepName, 4> step_names{{
+    {BootState::root_mounted, "root-mounted", "the root disk is not mounted yet"},
+    {BootState::work_mounted, "work-mounted", "the work disk is not mounted yet"},
+    {BootState::network_up, "network", "the network is not configured yet"},
+    {BootState::handed_over, "handed-over", "the image's init does not run yet"},
+}};
+
+UniqueFd open_signals() {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGIO);
+    sigaddset(&set, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &set, nullptr);
+    signal(SIGPIPE, SIG_IGN);
+    return UniqueFd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+}
+
+}  // namespace
+
+AgentServer::AgentServer(HostChannel channel, BootState& state)
+    : channel_(std::move(channel)), state_(state), signals_(open_signals()) {
+    if (!channel_.serial) return;
+    // A port without a host is always "readable", so it is polled only while there is one; the
+    // driver sends SIGIO when a host comes.
+    const int fd = channel_.serial.get();
+    fcntl(fd, F_SETOWN, getpid());
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_ASYNC);
+    Peer& peer = peers_.emplace_back();
+    peer.fd = std::move(channel_.serial);
+    peer.is_serial = true;
+}
+
+void AgentServer::run() {
+    while (true) {
+        std::vector<pollfd> fds{{signals_.get(), POLLIN, 0},
+                                {state_.wake_fd(), POLLIN, 0},
+                                {channel_.listener.get(), POLLIN, 0}};
+        std::vector<Peer*> polled;
+        for (Peer& peer : peers_) {
+            if (!peer.is_there) continue;
+            const short events = static_cast<short>(POLLIN | (peer.out.empty() ? 0 : POLLOUT));
+            fds.push_back({peer.fd.get(), events, 0});
+            polled.push_back(&peer);
+        }
+        const int count = poll(fds.data(), fds.size(), is_watching_sshd() ? sshd_poll_ms : -1);
+        if (count < 0 && errno != EINTR) return;
+        if (fds[0].revents != 0) on_signal();
+        eventfd_t ignored = 0;
+        if (fds[1].revents != 0) eventfd_read(state_.wake_fd(), &ignored);
+        if (fds[2].revents != 0) accept_hosts();
+        for (std::size_t at = 0; at < polled.size(); ++at) {
+            const short events = fds[at + 3].revents;
+            if ((events & POLLOUT) != 0) write_to(*polled[at]);
+            if ((events & (POLLIN | POLLHUP | POLLERR)) != 0) read_from(*polled[at]);
+        }
+        check_sshd();
+        answer_waits();
+        remove_gone_peers();
+        shut_down_when_told();
+    }
+}
+
+void AgentServer::on_signal() {
+    signalfd_siginfo info{};
+    while (read(signals_.get(), &info, sizeof info) == sizeof info) {
+        if (info.ssi_signo == SIGCHLD) on_child_exit();
+        if (info.ssi_signo != SIGIO) continue;
+        for (Peer& peer : peers_)
+            peer.is_there = true;
+    }
+}
+
+void AgentServer::accept_hosts() {
+    sockaddr_vm address{};
+    socklen_t size = sizeof address;
+    UniqueFd fd(accept4(channel_.listener.get(), reinterpret_cast<sockaddr*>(&address), &size,
+                        SOCK_CLOEXEC | SOCK_NONBLOCK));
+    // The host only: programs in the guest can reach this port through the loopback transport.
+    if (!fd || address.svm_cid != VMADDR_CID_HOST || peers_.size() >= max_peers) return;
+    peers_.emplace_back().fd = std::move(fd);
+}
+
+void AgentServer::hang_up(Peer& peer) {
+    peer.reader.clear();
+    peer.out.clear();
+    peer.waits.clear();
+    peer.is_there = false;
+    ++peer.generation;
+}
+
+void AgentServer::read_from(Peer& peer) {
+    std::array<char, 16384> buffer{};
+    const ssize_t count = read(peer.fd.get(), buffer.data(), buffer.size());
+    if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (count <= 0) return hang_up(peer);
+    peer.reader.append({buffer.data(), static_cast<std::size_t>(count)});
+    while (const std::optional<std::string> frame = peer.reader.next()) {
+        const Result<AgentRequest> request = guest::decode_request(*frame);
+        if (request) answer(peer, *request);
+    }
+    if (peer.out.size() > max_unread) return hang_up(peer);
+    write_to(peer);
+}
+
+void AgentServer::write_to(Peer& peer) {
+    while (!peer.out.empty()) {
+        const ssize_t count = write(peer.fd.get(), peer.out.data(), peer.out.size());
+        if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
+        if (count <= 0) return hang_up(peer);
+        peer.out.erase(0, static_cast<std::size_t>(count));
+    }
+}
+
+void AgentServer::answer(Peer& peer, const AgentRequest& request) {
+    if (request.method == "Health") {
+        if (peer.waits.size() >= max_waits)
+            peer.out += guest::encode_error(request.id, {Errc::busy, "too many requests wait"});
+        else
+            peer.waits[request.id] = request.wait;
+        return;
+    }
+    if (request.method == "Ports")
+        peer.out += guest::encode_reply(request.id, listening_ports());
+    else if (request.method == "Stats")
+        peer.out += guest::encode_reply(request.id, machine_stats());
+    else if (request.method == "Sync")
+        start_sync(peer, request.id, false);
+    else if (request.method == "Shutdown")
+        start_sync(peer, request.id, true);
+    else
+        peer.out += guest::encode_error(request.id, {Errc::unsupported, "no such method"});
+}
+
+void AgentServer::start_sync(Peer& peer, std::uint64_t id, bool then_shut_down) {
+    const int pid = syncs_.size() < max_syncs ? fork() : -1;
+    if (pid == 0) {
+        ::sync();
+        _exit(0);
+    }
+    if (pid > 0)
+        syncs_[pid] = {&peer, peer.generation, id, then_shut_down};
+    else
+        peer.out += guest::encode_error(id, {Errc::busy, "too many syncs at once"});
+}
+
+void AgentServer::on_child_exit() {
+    for (int pid = 0; (pid = waitpid(-1, nullptr, WNOHANG)) > 0;) {
+        const auto found = syncs_.find(pid);
+        if (found == syncs_.end()) continue;
+        const SyncJob job = found->second;
+        syncs_.erase(found);
+        shut_down_ = shut_down_ || job.then_shut_down;
+        if (job.peer->generation != job.generation) continue;
+        job.peer->out += guest::encode_reply(job.id);
+        write_to(*job.peer);
+    }
+}
+
+GuestHealth AgentServer::health() {
+    GuestHealth health;
+    health.booted = true;
+    for (const StepName& step : step_names) {
+        if (!state_.is_expected(step.step)) continue;
+        guest::Probe probe{step.name, state_.is_reached(step.step), {}};
+        if (!probe.ok) probe.reason = state_.trouble(step.step);
+        if (!probe.ok && probe.reason.empty()) probe.reason = step.pending;
+        health.booted = health.booted && probe.ok;
+        health.probes.push_back(std::move(probe));
+    }
+    health.ready = health.booted;
+    if (state_.has_sshd()) {
+        health.ready = health.ready && sshd_listens_;
+        health.probes.push_back(
+            {"sshd-listening", sshd_listens_, sshd_listens_ ? "" : "nothing listens on port 22"});
+    }
+    health.failure = state_.failure();
+    health.boot_id = read_line("/proc/sys/kernel/random/boot_id");
+    health.uptime_ms = uptime_ms();
+    health.agent_version = BANGER_AGENT_VERSION;
+    return health;
+}
+
+void AgentServer::answer_waits() {
+    const bool any = std::ranges::any_of(peers_, [](const Peer& p) { return !p.waits.empty(); });
+    if (!any) return;
+    const GuestHealth now = health();
+    for (Peer& peer : peers_) {
+        std::erase_if(peer.waits, [&](const auto& wait) {
+            const auto& [id, readiness] = wait;
+            const bool is_due = readiness == Readiness::none || !now.failure.empty() ||
+                                (readiness == Readiness::booted ? now.booted : now.ready);
+            if (is_due) peer.out += guest::encode_reply(id, now);
+            return is_due;
+        });
+        if (!peer.out.empty()) write_to(peer);
+        if (peer.is_there && peer.out.empty() && !now.failure.empty()) state_.set_failure_told();
+    }
+}
+
+bool AgentServer::is_watching_sshd() {
+    return state_.has_sshd() && !sshd_listens_ && state_.is_reached(BootState::handed_over);
+}
+
+void AgentServer::check_sshd() {
+    if (is_watching_sshd()) sshd_listens_ = is_listening(ssh_port);
+}
+
+void AgentServer::remove_gone_peers() {
+    std::erase_if(peers_, [&](const Peer& peer) {
+        const bool is_wanted =
+            std::ranges::any_of(syncs_, [&](const auto& job) { return job.second.peer == &peer; });
+        return !peer.is_serial && !peer.is_there && !is_wanted;
+    });
+}
+
+void AgentServer::shut_down_when_told() {
+    if (!shut_down_) return;
+    const bool is_told = std::ranges::all_of(peers_, [](const Peer& p) { return p.out.empty(); });
+    if (!is_told) return;
+    shut_down_ = false;
+    begin_shutdown();
+}
+
+}  // namespace banger::agent

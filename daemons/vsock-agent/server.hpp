@@ -1,0 +1,75 @@
+#pragma once
+
+#include <cstdint>
+#include <list>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "banger/unique_fd.hpp"
+#include "core/guest/agent_protocol.hpp"
+#include "daemons/vsock-agent/boot_state.hpp"
+#include "daemons/vsock-agent/channel.hpp"
+
+namespace banger::agent {
+
+/// Serves the agent protocol in a process of its own, one thread, never blocking but in poll(2).
+/// What takes long (sync) happens in a child.
+///
+/// The process is forked by init before the hand-over and keeps the initramfs as its root: the
+/// image's init finds it as a process outside of every service, and its '@' name keeps systemd from
+/// ending it before the disks are quiet (systemd's "Storage Daemons for the Root File System").
+class AgentServer {
+public:
+    AgentServer(HostChannel channel, BootState& state);
+    /// Returns when nothing can be served any more.
+    void run();
+
+private:
+    /// One stream to a host.
+    struct Peer {
+        UniqueFd fd;
+        bool is_serial = false;
+        bool is_there =
+            true;  ///< serial: false from a hang-up until the port says something happens
+        guest::FrameReader reader;
+        std::string out;
+        std::map<std::uint64_t, guest::Readiness>
+            waits;                     ///< Health that is not answered yet, by id
+        std::uint64_t generation = 0;  ///< counts hosts on this stream
+    };
+    using Peers = std::list<Peer>;
+
+    /// A child that syncs, and who wants to know.
+    struct SyncJob {
+        Peer* peer = nullptr;
+        std::uint64_t generation = 0;
+        std::uint64_t id = 0;
+        bool then_shut_down = false;
+    };
+
+    void on_signal();
+    void accept_hosts();
+    void read_from(Peer& peer);
+    void write_to(Peer& peer);
+    void hang_up(Peer& peer);
+    void answer(Peer& peer, const guest::AgentRequest& request);
+    void start_sync(Peer& peer, std::uint64_t id, bool then_shut_down);
+    void on_child_exit();
+    void answer_waits();
+    void remove_gone_peers();
+    [[nodiscard]] guest::GuestHealth health();
+    [[nodiscard]] bool is_watching_sshd();
+    void check_sshd();
+    void shut_down_when_told();
+
+    HostChannel channel_;
+    BootState& state_;
+    UniqueFd signals_;
+    Peers peers_;
+    std::map<int, SyncJob> syncs_;  ///< by pid
+    bool sshd_listens_ = false;
+    bool shut_down_ = false;
+};
+
+}  // namespace banger::agent
