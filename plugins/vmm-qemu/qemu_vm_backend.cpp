@@ -235,12 +235,19 @@ Result<UniqueFd> QemuVmBackend::console(const VmId& vm) {
 Result<UniqueFd> QemuVmBackend::connect_agent(const VmProcess& vm) {
     if (!is_running(vm.process)) return machine_gone(vm.vm);
     const MachinePaths paths(host_, vm.vm);
+    // QEMU takes one client at a time and lets a second one wait unheard, so ask first. More than
+    // once: it may not have seen yet that the last client left, and does while it answers.
+    constexpr int questions = 3;
     {
-        // QEMU takes one client at a time and lets a second one wait unheard, so ask first.
         Qmp qmp = BANGER_TRY(Qmp::connect(paths.qmp_socket, command_deadline, {}));
-        const std::string devices = BANGER_TRY(qmp.execute("query-chardev", {}));
-        if (BANGER_TRY(is_chardev_connected(devices, "agent")))
-            return Error(Errc::busy, "the agent's channel of " + vm.vm.str() + " is taken");
+        bool is_taken = true;
+        for (int i = 0; is_taken && i < questions; ++i) {
+            const std::string devices = BANGER_TRY(qmp.execute("query-chardev", {}));
+            is_taken = BANGER_TRY(is_chardev_connected(devices, "agent"));
+        }
+        if (is_taken)
+            return Error(Errc::busy, "the agent's channel of " + vm.vm.str() + " is taken",
+                         "Wait for the other `banger` command on this machine to end.");
     }
     return connect_unix(paths.agent_socket);
 }
