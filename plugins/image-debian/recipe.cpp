@@ -72,7 +72,6 @@ constexpr std::string_view dev_packages[] = {
     "gnupg",
     "psmisc",
     "bsdextrautils",
-    "libpam-systemd",
 };
 
 constexpr std::string_view cloud_kernel[] = {"linux-image-cloud-amd64"};
