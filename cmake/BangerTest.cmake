@@ -10,6 +10,11 @@ function(banger_add_test name)
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 60)
   endif()
+  # Under the thread sanitizer only the programs of tests/tsan-targets.txt are built, whatever their
+  # layer: one label selects them.
+  if(BANGER_SANITIZE STREQUAL "thread")
+    set(arg_LABEL tsan)
+  endif()
   add_executable(${name} ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE ${arg_LIBRARIES} banger::core_headers GTest::gmock
     GTest::gtest_main)
