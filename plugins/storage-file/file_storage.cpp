@@ -1,6 +1,7 @@
 #include "plugins/storage-file/file_storage.hpp"
 
 #include <fcntl.h>
+#include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -220,6 +221,29 @@ Result<ByteCount> size_of(const UniqueFd& fd, const Volume& volume) {
     return ByteCount::bytes(static_cast<std::uint64_t>(status.st_size));
 }
 
+/// The bytes of the file that it shares with no other (FIEMAP); nothing when the file system cannot
+/// tell.
+std::optional<std::uint64_t> unshared_bytes(int fd) {
+    constexpr std::uint32_t batch = 256;
+    std::vector<std::uint64_t> memory((sizeof(fiemap) + batch * sizeof(fiemap_extent)) / 8);
+    auto* const map = reinterpret_cast<fiemap*>(memory.data());
+    std::uint64_t bytes = 0;
+    for (std::uint64_t from = 0;;) {
+        *map = {};
+        map->fm_start = from;
+        map->fm_length = FIEMAP_MAX_OFFSET - from;
+        map->fm_extent_count = batch;
+        if (::ioctl(fd, FS_IOC_FIEMAP, map) != 0) return std::nullopt;
+        if (map->fm_mapped_extents == 0) return bytes;
+        for (std::uint32_t i = 0; i < map->fm_mapped_extents; ++i) {
+            const fiemap_extent& extent = map->fm_extents[i];
+            if ((extent.fe_flags & FIEMAP_EXTENT_SHARED) == 0) bytes += extent.fe_length;
+            if ((extent.fe_flags & FIEMAP_EXTENT_LAST) != 0) return bytes;
+            from = extent.fe_logical + extent.fe_length;
+        }
+    }
+}
+
 /// Two unnamed files, and a reflink between them: nothing is left whatever happens.
 bool can_reflink(const std::string& folder) {
     const UniqueFd one(::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
@@ -297,12 +321,13 @@ Result<VolumeUsage> FileStorage::usage(const Volume& volume) {
     const std::string path = path_of(volume.vm, volume.role, volume.format);
     const UniqueFd fd = BANGER_TRY(open_volume(path, O_RDONLY, volume));
     const struct stat status = BANGER_TRY(status_of(fd.get(), path));
-    constexpr std::uint64_t bytes_per_block =
-        512;  // of st_blocks, whatever the file system: stat(3)
-    return VolumeUsage{
-        BANGER_TRY(size_of(fd, volume)),
-        ByteCount::bytes(static_cast<std::uint64_t>(status.st_blocks) * bytes_per_block),
-        std::nullopt};
+    constexpr std::uint64_t bytes_per_block = 512;  // of st_blocks, on any file system: stat(3)
+    const std::uint64_t blocks = static_cast<std::uint64_t>(status.st_blocks) * bytes_per_block;
+    // An overlay shares nothing; a reflink may share all.
+    const std::optional<std::uint64_t> unshared =
+        volume.format == DiskFormat::raw ? unshared_bytes(fd.get()) : std::nullopt;
+    return VolumeUsage{BANGER_TRY(size_of(fd, volume)),
+                       ByteCount::bytes(std::min(blocks, unshared.value_or(blocks))), std::nullopt};
 }
 
 Result<void> FileStorage::remove(const VmId& vm) { return remove_tree(folder_of(vm)); }

@@ -12,6 +12,7 @@
 #include <filesystem>
 
 #include "banger/contract/storage.hpp"
+#include "core/base/child.hpp"
 #include "core/base/file.hpp"
 #include "plugins/storage-file/qcow2.hpp"
 #include "tests/support/plain_host.hpp"
@@ -19,6 +20,7 @@
 namespace banger {
 namespace {
 
+using namespace std::chrono_literals;
 using contract::failed_with;
 using contract::has_remedy;
 using contract::succeeded;
@@ -198,6 +200,72 @@ TEST(FileStorage, AFileSystemThatFillsUpSaysSoAndLeavesNothing) {
         EXPECT_THAT(files_below(mount.path()), IsEmpty());
     }
     EXPECT_EQ(::umount(mount.path().c_str()), 0);
+}
+
+/// An XFS of its own in a file: reflinks work there.
+class ReflinkTest : public testing::Test {
+protected:
+    void SetUp() override {
+        const Result<std::string> mkfs = find_program("mkfs.xfs");
+        if (!mkfs) GTEST_SKIP() << "mkfs.xfs (package xfsprogs) is not installed";
+        ASSERT_TRUE(write_file_atomic(image_, "", 0600));
+        ASSERT_EQ(::truncate(image_.c_str(), 320 << 20), 0);
+        ASSERT_TRUE(ensure_folder(mount_, 0700));
+        Command command;
+        command.environment = minimal_environment();
+        command.program = *mkfs;
+        command.arguments = {"-q", image_};
+        const Result<CommandOutput> made = run_command(command, 30s, ByteCount::kib(64), {});
+        ASSERT_TRUE(made && made->status.is_success());
+        command.program = *find_program("mount");
+        command.arguments = {"-o", "loop", image_, mount_};
+        const Result<CommandOutput> mounted = run_command(command, 30s, ByteCount::kib(64), {});
+        is_mounted_ = mounted && mounted->status.is_success();
+        if (!is_mounted_) GTEST_SKIP() << "mounting an XFS needs root and a loop device";
+        ASSERT_EQ(::rmdir(host_.state_folder().c_str()), 0);
+        ASSERT_TRUE(ensure_folder(mount_ + "/state", 0700));
+        ASSERT_EQ(::symlink((mount_ + "/state").c_str(), host_.state_folder().c_str()), 0);
+    }
+    void TearDown() override {
+        if (is_mounted_) {
+            EXPECT_EQ(::umount(mount_.c_str()), 0);
+        }
+    }
+
+    PlainHost host_;
+    std::string image_ = host_ / "xfs.img";
+    std::string mount_ = host_ / "mount";
+    bool is_mounted_ = false;
+};
+
+TEST_F(ReflinkTest, ADiskSharesItsBaseUntilItIsWritten) {
+    FileStorage storage(host_);
+    const UniqueFd base(::open((mount_ + "/base").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    const std::string content(std::size_t{32} << 20, 'b');
+    ASSERT_TRUE(write_all(base.get(), content));
+    const VolumeRequest request{VmId::random(),
+                                VolumeRole::root,
+                                base.get(),
+                                ByteCount::mib(64),
+                                {DiskFormat::raw, DiskFormat::qcow2},
+                                ::geteuid()};
+    const Result<Volume> volume = storage.create(request, {});
+    ASSERT_TRUE(succeeded(volume));
+    EXPECT_EQ(volume->format, DiskFormat::raw);
+    EXPECT_EQ(read_at(volume->path, (32 << 20) - 4, 6), std::string("bbbb\0\0", 6));
+    EXPECT_EQ(storage.usage(*volume)->allocated, ByteCount());
+    const UniqueFd disk(::open(volume->path.c_str(), O_RDWR | O_CLOEXEC));
+    ASSERT_EQ(::pwrite(disk.get(), content.data(), 1 << 20, 48 << 20), 1 << 20);
+    ASSERT_EQ(::pwrite(disk.get(), content.data(), 1 << 20, 0), 1 << 20);
+    ASSERT_EQ(::fsync(disk.get()), 0);
+    const ByteCount allocated = storage.usage(*volume)->allocated;
+    EXPECT_GE(allocated, ByteCount::mib(2));
+    EXPECT_LT(allocated, ByteCount::mib(8));
+
+    const Result<Volume> clone = storage.cloning()->clone(*volume, VmId::random(), {});
+    ASSERT_TRUE(succeeded(clone));
+    EXPECT_EQ(storage.usage(*clone)->allocated, ByteCount()) << "a clone is a reflink too";
+    EXPECT_THAT(storage.checks({})[1].detail, testing::HasSubstr("reflink"));
 }
 
 TEST(FileStorage, WhatACrashLeftIsRemoved) {

@@ -194,14 +194,14 @@ TEST_F(QemuVmBackendTest, a_guest_that_never_stops_talking_does_not_fill_the_dis
     rlimit limit{};
     ASSERT_EQ(::prlimit(static_cast<pid_t>(vm->process.pid), RLIMIT_FSIZE, nullptr, &limit), 0);
     EXPECT_EQ(limit.rlim_max, rlim_t{1} << 30);
-    const rlimit small{1 << 20, limit.rlim_max};
+    const rlimit small{256 << 10, limit.rlim_max};
     ASSERT_EQ(::prlimit(static_cast<pid_t>(vm->process.pid), RLIMIT_FSIZE, &small, nullptr), 0);
-    ASSERT_TRUE(await_length(path, 1 << 20, 60s));
+    ASSERT_TRUE(await_length(path, 256 << 10, 60s));
     EXPECT_TRUE(is_running(vm->process)) << "it was told by an error, not by a signal";
     EXPECT_TRUE(succeeded(Qmp::connect(qemu.paths(spec.vm).qmp_socket, 30s, {})));
     struct stat status {};
     ASSERT_EQ(::stat(path.c_str(), &status), 0);
-    EXPECT_EQ(status.st_size, 1 << 20);
+    EXPECT_EQ(status.st_size, 256 << 10);
 
     restart();  // the next daemon trims first
     ASSERT_TRUE(succeeded(backend->recover(std::vector<VmProcess>{*vm})));
