@@ -31,9 +31,9 @@ Result<toml::table> parse_toml(const ConfigText& text) {
         // The parser quotes bytes of the file in its message.
         const std::string reason = quoted(failure.description());
         return Error(Errc::invalid_argument,
-                     text.path + ":" + std::to_string(failure.source().begin.line) + ": " +
-                         reason.substr(1, reason.size() - 2),
-                     "Correct the line; the format is TOML 1.0.");
+                     text.path + ":" + std::to_string(failure.source().begin.line) +
+                         ": not TOML: " + reason.substr(1, reason.size() - 2),
+                     "Correct the line. The format is TOML 1.0: text stands in quotes.");
     }
 }
 
