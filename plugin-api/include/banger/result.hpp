@@ -102,10 +102,11 @@ public:
 
     T& value() & { return checked(), std::get<0>(state_); }
     const T& value() const& { return checked(), std::get<0>(state_); }
-    T&& value() && { return checked(), std::get<0>(std::move(state_)); }
+    /// By value, so that a loop over `*f()` does not outlive what it loops over.
+    T value() && { return checked(), std::get<0>(std::move(state_)); }
     T& operator*() & { return value(); }
     const T& operator*() const& { return value(); }
-    T&& operator*() && { return std::move(*this).value(); }
+    T operator*() && { return std::move(*this).value(); }
     T* operator->() { return &value(); }
     const T* operator->() const { return &value(); }
     [[nodiscard]] T value_or(T fallback) const& {
