@@ -1,0 +1,700 @@
+#include "core/vms/machines.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <utility>
+
+#include "core/base/file.hpp"
+#include "core/base/names.hpp"
+#include "core/base/process.hpp"
+#include "core/guest/ssh_host_key.hpp"
+#include "core/images/initramfs.hpp"
+
+namespace banger {
+
+namespace {
+
+using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
+
+/// What every machine boots with, whatever the back end; a back end adds what its devices need.
+constexpr std::string_view command_line =
+    "console=ttyS0 quiet loglevel=4 panic=-1 random.trust_cpu=on";
+
+constexpr std::string_view default_kernel = "debian-cloud";
+
+UnixTime now() {
+    return std::chrono::time_point_cast<std::chrono::seconds>(std::chrono::system_clock::now());
+}
+
+bool is_live(VmState state) {
+    return state == VmState::running || state == VmState::paused || state == VmState::starting ||
+           state == VmState::stopping;
+}
+
+/// A machine that a daemon was making when it died: it never ran, and never came to rest either.
+bool is_half_made(const VmRecord& vm) { return vm.state == VmState::starting && !vm.started_at; }
+
+template <class T>
+bool contains(const std::vector<T>& values, const T& wanted) {
+    return std::ranges::find(values, wanted) != values.end();
+}
+
+Result<UniqueFd> sealed_memory(const char* name, std::initializer_list<std::string_view> parts) {
+    UniqueFd fd(::memfd_create(name, MFD_CLOEXEC));
+    if (!fd) return Error::from_errno(errno, "memfd_create");
+    for (const std::string_view part : parts)
+        BANGER_TRY(write_all(fd.get(), part));
+    if (::lseek(fd.get(), 0, SEEK_SET) != 0) return Error::from_errno(errno, "lseek");
+    return fd;
+}
+
+/// The last lines of a console, for an error message: printable text only.
+std::string last_lines(int fd, std::size_t lines) {
+    struct stat status {};
+    if (::fstat(fd, &status) != 0) return {};
+    constexpr off_t window = 4096;
+    std::string tail(window, '\0');
+    const ssize_t count =
+        ::pread(fd, tail.data(), tail.size(), std::max<off_t>(0, status.st_size - window));
+    tail.resize(count > 0 ? static_cast<std::size_t>(count) : 0);
+    std::size_t begin = tail.size();
+    for (std::size_t found = 0; begin > 0; --begin)
+        if (tail[begin - 1] == '\n' && begin != tail.size() && ++found == lines) break;
+    std::string out;
+    for (std::size_t at = begin; at < tail.size();) {
+        const std::size_t end = std::min(tail.find('\n', at), tail.size());
+        std::string_view line = std::string_view(tail).substr(at, end - at);
+        if (line.ends_with('\r')) line.remove_suffix(1);
+        if (!line.empty()) out += "\n  | " + guest::sanitised(line, 200);
+        at = end + 1;
+    }
+    return out;
+}
+
+}  // namespace
+
+/// Measures the stages of one call and tells the caller which one is on.
+class Machines::Stopwatch {
+public:
+    Stopwatch(Call& call, std::vector<StageTime>& times) : call_(call), times_(times) {}
+    ~Stopwatch() { end(); }
+    void stage(std::string name, std::string shown) {
+        end();
+        name_ = std::move(name);
+        began_ = Clock::now();
+        call_.report({std::move(shown), 0, 0, Progress::Unit::none});
+    }
+    void end() {
+        if (!name_.empty())
+            times_.push_back(
+                {std::exchange(name_, {}),
+                 std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - began_)});
+    }
+
+private:
+    Call& call_;
+    std::vector<StageTime>& times_;
+    std::string name_;
+    Clock::time_point began_;
+};
+
+Machines::Machines(Parts parts) : parts_(std::move(parts)) {}
+
+std::string Machines::folder_of(const VmId& vm) const { return parts_.folder + "/" + vm.str(); }
+
+Result<KeyedLock::Guard> Machines::lock(const VmId& vm, std::stop_token stop) {
+    return machines_.acquire(vm.str(), std::move(stop));
+}
+
+Result<Machines::Locked> Machines::find_and_lock(const std::string& text, std::stop_token stop) {
+    const VmRecord found = BANGER_TRY(parts_.store.find_machine(text));
+    KeyedLock::Guard guard = BANGER_TRY(lock(found.id, std::move(stop)));
+    VmRecord current = BANGER_TRY(parts_.store.machine(found.id));
+    return Locked{std::move(guard), std::move(current)};
+}
+
+Result<Machines::Roles3> Machines::roles_of(const VmRecord& vm) {
+    Roles3 roles;
+    roles.backend = BANGER_TRY(parts_.registry.vm_backend(vm.backend.str()));
+    roles.network = BANGER_TRY(parts_.registry.network(vm.network.str()));
+    roles.storage = BANGER_TRY(parts_.registry.storage(vm.storage.str()));
+    return roles;
+}
+
+// ---- making ------------------------------------------------------------------------------------
+
+Result<CreatePlan> Machines::plan(const CreateRequest& request) {
+    const RoleChoice& choice = parts_.registry.choice();
+    const PluginName backend_name =
+        BANGER_TRY(PluginName::parse(request.backend.value_or(choice.vm_backend)));
+    const PluginName network_name =
+        BANGER_TRY(PluginName::parse(request.network.value_or(choice.network)));
+    const PluginName storage_name =
+        BANGER_TRY(PluginName::parse(request.storage.value_or(choice.storage)));
+    VmBackend* backend = BANGER_TRY(parts_.registry.vm_backend(backend_name.str()));
+    Network* network = BANGER_TRY(parts_.registry.network(network_name.str()));
+    BANGER_TRY(parts_.registry.storage(storage_name.str()));
+
+    CreatePlan plan{
+        .image = request.image.value_or(*parts_.config.default_image_name),
+        .kernel = std::string(default_kernel),
+        .sizes = BANGER_TRY(work_out_sizes(request.sizes, parts_.config.vm_defaults, parts_.host)),
+        .backend = backend_name,
+        .network = network_name,
+        .storage = storage_name,
+        .nat = request.nat,
+        .notes = {},
+    };
+    const BackendCapabilities can = BANGER_TRY(backend->capabilities());
+    if (*plan.sizes.vcpus > can.max_vcpus)
+        return Error(
+            Errc::invalid_argument,
+            backend_name.str() + " runs at most " + std::to_string(can.max_vcpus) + " vCPU",
+            "Ask for fewer with --vcpu.");
+    const LinkKind kind = network->addressing().pool ? LinkKind::tap : LinkKind::user;
+    if (!contains(can.links, kind))
+        return Error(Errc::unsupported,
+                     backend_name.str() + " cannot open a " + std::string(to_string(kind)) +
+                         " link, which is what " + network_name.str() + " makes",
+                     "Choose another back end or network.");
+    if (!can.hardware_accelerated) plan.notes.push_back(can.acceleration_note);
+
+    if (request.name) {
+        const Result<VmRecord> taken = parts_.store.find_machine(request.name->str());
+        if (taken && taken->name == *request.name)
+            return Error(
+                Errc::already_exists, "a machine named " + request.name->str() + " exists already",
+                "Choose another name, or delete it: banger vm delete " + request.name->str());
+    }
+    const Result<ImageRecord> image = parts_.store.find_image(plan.image);
+    plan.image_is_present = image && image->state == ArtifactState::ready;
+    if (plan.image_is_present && !image->kernel_reference.empty())
+        plan.kernel = image->kernel_reference;
+    const Result<KernelRecord> kernel = parts_.store.find_kernel(plan.kernel);
+    plan.kernel_is_present = kernel && kernel->state == ArtifactState::ready;
+    return plan;
+}
+
+Result<VmRecord> Machines::create(const CreateRequest& request, bool start, Call& call,
+                                  std::vector<StageTime>& times) {
+    const CreatePlan plan = BANGER_TRY(this->plan(request));
+    Stopwatch watch(call, times);
+
+    watch.stage("image", "image " + plan.image);
+    const ImageRecord image = BANGER_TRY(parts_.images.ensure_image(plan.image, {}, false, call));
+    watch.stage("kernel", "kernel " + plan.kernel);
+    const KernelRecord kernel = BANGER_TRY(parts_.images.ensure_kernel(
+        image.kernel_reference.empty() ? plan.kernel : image.kernel_reference, {}, false, call));
+
+    watch.stage("reserve", "reserving name and address");
+    VmRecord vm = BANGER_TRY(reserve(request, plan, image, kernel));
+    const KeyedLock::Guard guard = BANGER_TRY(lock(vm.id, {}));
+    const Roles3 roles = BANGER_TRY(roles_of(vm));
+    Rollback rollback([&](const Error& error) {
+        parts_.log(LogLevel::error,
+                   "while giving up machine " + vm.name.str() + ": " + error.text());
+    });
+    rollback.add("removing machine " + vm.name.str(), [&] { return erase(vm, roles); });
+
+    watch.stage("identity", "making the machine's keys");
+    const guest::SshHostKey host_key = BANGER_TRY(guest::generate_ssh_host_key(vm.name.str()));
+    vm.ssh_host_key = host_key.public_key;
+    BANGER_TRY(write_identity(vm, request, host_key));
+
+    watch.stage("disks", "making disks");
+    BANGER_TRY(make_volumes(vm, roles, image, call.stop()));
+    if (start) {
+        BANGER_TRY(boot(vm, roles, call, watch));
+    } else {
+        vm.state = VmState::created;
+        BANGER_TRY(parts_.store.save_machine(vm));
+    }
+    if (call.stop().stop_requested()) return Error(Errc::cancelled, "cancelled");
+    rollback.commit();
+    if (start) watch_process(vm);
+    return vm;
+}
+
+Result<VmRecord> Machines::reserve(const CreateRequest& request, const CreatePlan& plan,
+                                   const ImageRecord& image, const KernelRecord& kernel) {
+    Network* network = BANGER_TRY(parts_.registry.network(plan.network.str()));
+    // A generated name that is taken is no error of the user's: another one is.
+    for (int attempt = 0;; ++attempt) {
+        const VmId id = VmId::random();
+        const VmRecord wanted{
+            .id = id,
+            .name = request.name ? *request.name : random_vm_name(),
+            .image = image.name,
+            .image_id = image.id,
+            .kernel = kernel.name,
+            .kernel_id = kernel.id,
+            .backend = plan.backend,
+            .network = plan.network,
+            .storage = plan.storage,
+            .mac = MacAddress::of(id),
+            .state = VmState::starting,
+            .vcpus = *plan.sizes.vcpus,
+            .memory = *plan.sizes.memory,
+            .disk_size = *plan.sizes.disk,
+            .system_overlay_size = std::max(*plan.sizes.system_overlay, image.size),
+            .nat = plan.nat,
+        };
+        Result<VmRecord> reserved =
+            parts_.store.reserve_machine(wanted, network->addressing().pool);
+        const bool try_another = !reserved && reserved.error().code == Errc::already_exists &&
+                                 !request.name && attempt < 20;
+        if (!try_another) return reserved;
+    }
+}
+
+Result<void> Machines::write_identity(const VmRecord& vm, const CreateRequest& request,
+                                      const guest::SshHostKey& host_key) {
+    const guest::GuestIdentity identity{
+        .vm = vm.id,
+        .name = vm.name,
+        .machine_id = guest::new_machine_id(),
+        .network = {},
+        .authorized_keys = request.authorized_keys,
+        .ssh_host_key = host_key,
+        .files = {},
+        .git = {},
+        .grow_disks = true,
+    };
+    BANGER_TRY(parts_.store.record_resource(vm.id, ResourceKind::file, "", folder_of(vm.id)));
+    for (const guest::ArchiveMember& member : BANGER_TRY(guest::encode_identity(identity))) {
+        const std::string path = folder_of(vm.id) + "/" + member.path;
+        BANGER_TRY(ensure_folder(parent_path(path), 0700));
+        BANGER_TRY(write_file_atomic(path, member.content, 0600));
+    }
+    return ok();
+}
+
+Result<guest::GuestIdentity> Machines::read_identity(const VmId& vm) {
+    const std::string folder = folder_of(vm) + "/";
+    const auto read_member = [&](std::string_view member) {
+        return read_file(folder + std::string(member), ByteCount::bytes(guest::max_files_bytes));
+    };
+    const std::string text = BANGER_TRY(read_member(guest::identity_path));
+    return guest::decode_identity(text, read_member);
+}
+
+Result<void> Machines::make_volumes(VmRecord& vm, const Roles3& roles, const ImageRecord& image,
+                                    std::stop_token stop) {
+    const BackendCapabilities can = BANGER_TRY(roles.backend->capabilities());
+    const UniqueFd root_base = BANGER_TRY(parts_.images.open_root_file_system(image));
+    const UniqueFd work_base = BANGER_TRY(parts_.images.empty_file_system(vm.disk_size));
+    const auto make = [&](VolumeRole role, const UniqueFd& base, ByteCount size) -> Result<void> {
+        BANGER_TRY(parts_.store.record_resource(vm.id, ResourceKind::volume, vm.storage.str(),
+                                                to_string(role)));
+        const VolumeRequest request{.vm = vm.id,
+                                    .role = role,
+                                    .base_fd = base.get(),
+                                    .size = size,
+                                    .formats = can.disk_formats,
+                                    .owner_uid = ::geteuid()};
+        vm.volumes.push_back(BANGER_TRY(roles.storage->create(request, stop)
+                                            .context("making the " + std::string(to_string(role)) +
+                                                     " disk of " + vm.name.str())));
+        return ok();
+    };
+    BANGER_TRY(make(VolumeRole::root, root_base, vm.system_overlay_size));
+    return make(VolumeRole::work, work_base, vm.disk_size);
+}
+
+// ---- starting ----------------------------------------------------------------------------------
+
+Result<VmRecord> Machines::start(const std::string& name, Call& call,
+                                 std::vector<StageTime>& times) {
+    Locked locked = BANGER_TRY(find_and_lock(name, call.stop()));
+    VmRecord& vm = locked.vm;
+    if (vm.state == VmState::running) return vm;
+    if (vm.state == VmState::paused)
+        return Error(Errc::wrong_state, vm.name.str() + " is paused", "Resume it.");
+    const Roles3 roles = BANGER_TRY(roles_of(vm));
+    Stopwatch watch(call, times);
+    Rollback rollback([&](const Error& error) {
+        parts_.log(LogLevel::error,
+                   "while giving up the start of " + vm.name.str() + ": " + error.text());
+    });
+    rollback.add("stopping " + vm.name.str(), [&] {
+        ErrorCollector errors;
+        errors.add(take_down(vm, roles));
+        vm.state = VmState::stopped;
+        vm.stopped_at = now();
+        errors.add(parts_.store.save_machine(vm));
+        return errors.result();
+    });
+    for (Volume& volume : vm.volumes)
+        volume = BANGER_TRY(roles.storage->activate(volume, call.stop()));
+    BANGER_TRY(boot(vm, roles, call, watch));
+    rollback.commit();
+    watch_process(vm);
+    return vm;
+}
+
+/// From disks to a guest that is ready. The caller has registered the way back.
+Result<void> Machines::boot(VmRecord& vm, const Roles3& roles, Call& call, Stopwatch& watch) {
+    vm.state = VmState::starting;
+    vm.error_reason.clear();
+    watch.stage("network", "joining the network");
+    BANGER_TRY(attach_link(vm, roles, call.stop()));
+    watch.stage("vmm", "starting the machine");
+    BANGER_TRY(start_process(vm, roles, call.stop()));
+    watch.stage("boot", "booting");
+    BANGER_TRY(wait_until_ready(vm, roles, call));
+    watch.stage("dns", "publishing the name");
+    BANGER_TRY(publish_name(vm, call.stop()));
+    vm.state = VmState::running;
+    vm.started_at = now();
+    vm.stopped_at = {};
+    BANGER_TRY(parts_.store.save_machine(vm));
+    watch.end();
+    return ok();
+}
+
+Result<void> Machines::attach_link(VmRecord& vm, const Roles3& roles, std::stop_token stop) {
+    BANGER_TRY(parts_.store.record_resource(vm.id, ResourceKind::link, vm.network.str(), ""));
+    const LinkRequest request{.vm = vm.id,
+                              .name = vm.name,
+                              .mac = vm.mac,
+                              .address = vm.address,
+                              .nat = vm.nat,
+                              .owner_uid = ::geteuid(),
+                              .forwards = {PortForward{Ipv4Address(0x7f000001), 0, 22}}};
+    vm.link = BANGER_TRY(roles.network->attach(request, stop)
+                             .context("joining " + vm.name.str() + " to the network"));
+    return parts_.store.save_machine(vm);
+}
+
+Result<UniqueFd> Machines::make_initramfs(const VmRecord& vm, const UniqueFd& base) {
+    guest::GuestIdentity identity = BANGER_TRY(read_identity(vm.id));
+    identity.network = guest::GuestNetwork{.mac = vm.link->mac,
+                                           .address = vm.link->address,
+                                           .gateway = vm.link->gateway,
+                                           .name_servers = {vm.link->name_server}};
+    // The agent of this very build, whatever banger imported the kernel: host and guest decode each
+    // other strictly.
+    images::CpioWriter archive;
+    const std::string agent = BANGER_TRY(read_file(parts_.agent, ByteCount::mib(64)));
+    BANGER_TRY(archive.add_file("init", 0755, agent));
+    for (const guest::ArchiveMember& member : BANGER_TRY(guest::encode_identity(identity)))
+        BANGER_TRY(archive.add_file(member.path, 0600, member.content));
+    const std::string own = std::move(archive).finish();
+    const std::string shared = BANGER_TRY(read_all(base.get(), ByteCount::mib(256)));
+    return sealed_memory("banger-initramfs", {shared, own});
+}
+
+Result<void> Machines::start_process(VmRecord& vm, const Roles3& roles, std::stop_token stop) {
+    const KernelRecord kernel = BANGER_TRY(parts_.store.find_kernel(vm.kernel_id));
+    const ImageStore::OpenKernel files = BANGER_TRY(parts_.images.open_kernel(kernel));
+    const UniqueFd initramfs = BANGER_TRY(make_initramfs(vm, files.initramfs));
+    MachineSpec spec{.vm = vm.id,
+                     .name = vm.name,
+                     .vcpus = vm.vcpus,
+                     .memory = vm.memory,
+                     .kernel_fd = files.vmlinux.get(),
+                     .initramfs_fd = initramfs.get(),
+                     .command_line = std::string(command_line),
+                     .disks = {},
+                     .link = *vm.link};
+    for (const Volume& volume : vm.volumes)
+        spec.disks.push_back(
+            {volume.path, volume.format, false, std::string(to_string(volume.role))});
+    spec.disks.push_back({files.modules_path, DiskFormat::raw, true, "modules"});
+
+    BANGER_TRY(parts_.store.record_resource(vm.id, ResourceKind::process, vm.backend.str(), ""));
+    vm.process = BANGER_TRY(roles.backend->start(spec, stop).context("starting " + vm.name.str()));
+    return parts_.store.save_machine(vm);
+}
+
+Result<void> Machines::wait_until_ready(const VmRecord& vm, const Roles3& roles, Call& call) {
+    // A VMM that ends closes the agent's stream, so this wait never outlives the machine.
+    const KeyedLock::Guard turn = BANGER_TRY(agents_.acquire(vm.id.str(), call.stop()));
+    guest::AgentClient agent(BANGER_TRY(roles.backend->connect_agent(*vm.process)));
+    const Clock::time_point deadline = Clock::now() + parts_.ready_deadline;
+    const Result<guest::GuestHealth> health =
+        agent.health(guest::Readiness::ready, deadline, call.stop());
+    if (!health) {
+        if (health.error().code == Errc::cancelled) return health.error();
+        return not_ready(vm, roles, health.error());
+    }
+    if (health->ready) return ok();
+    std::string why = health->failure.empty() ? "the guest says it is not ready" : health->failure;
+    for (const guest::Probe& probe : health->probes)
+        if (!probe.ok) why += "; probe " + probe.name + ": " + probe.reason;
+    return not_ready(vm, roles, Error(Errc::timed_out, why));
+}
+
+Error Machines::not_ready(const VmRecord& vm, const Roles3& roles, const Error& why) {
+    std::string message = vm.name.str() + " did not become ready: " + why.message;
+    const Result<UniqueFd> console = roles.backend->console(vm.id);
+    if (console) {
+        const std::string lines = last_lines(console->get(), 8);
+        if (!lines.empty()) message += "; the last lines of its console:" + lines;
+    }
+    return Error(why.code == Errc::unavailable ? Errc::unavailable : Errc::timed_out, message,
+                 "Try another image, or more memory or vCPU; `banger doctor` checks this host.");
+}
+
+Result<void> Machines::publish_name(const VmRecord& vm, std::stop_token stop) {
+    if (!vm.address) return ok();  // behind a translator there is no address of its own to name
+    BANGER_TRY(parts_.store.record_resource(vm.id, ResourceKind::record,
+                                            parts_.registry.choice().dns, ""));
+    return parts_.registry.dns()
+        .publish({vm.id, vm.name, *vm.address}, stop)
+        .context("publishing the name " + vm.name.str());
+}
+
+void Machines::watch_process(const VmRecord& vm) {
+    Result<UniqueFd> pidfd = open_pidfd(vm.process->process);
+    if (pidfd)
+        parts_.watch(vm.id, vm.process->process, std::move(*pidfd));
+    else
+        handle_exit(vm.id, vm.process->process);
+}
+
+// ---- stopping ----------------------------------------------------------------------------------
+
+Result<Machines::Stopped> Machines::stop(const std::string& name, Call& call) {
+    Locked locked = BANGER_TRY(find_and_lock(name, call.stop()));
+    VmRecord& vm = locked.vm;
+    Stopped stopped{vm, false};
+    if (!is_live(vm.state)) return stopped;
+    const Roles3 roles = BANGER_TRY(roles_of(vm));
+    vm.state = VmState::stopping;
+    BANGER_TRY(parts_.store.save_machine(vm));
+    call.report({"asking " + vm.name.str() + " to power off", 0, 0, Progress::Unit::none});
+    const Result<void> asked = shut_down_guest(vm, roles, call.stop(), stopped.was_forced);
+    if (!asked) {  // cancelled: it goes on running, or the exit is noticed like any other
+        vm.state = VmState::running;
+        BANGER_TRY(parts_.store.save_machine(vm));
+        return asked.error();
+    }
+    ErrorCollector errors;
+    errors.add(take_down(vm, roles));
+    vm.state = VmState::stopped;
+    vm.stopped_at = now();
+    errors.add(parts_.store.save_machine(vm));
+    BANGER_TRY(errors.result());
+    stopped.vm = vm;
+    return stopped;
+}
+
+/// Returns when the VMM has ended or the time is up; an error only when cancelled.
+Result<void> Machines::shut_down_guest(const VmRecord& vm, const Roles3& roles,
+                                       std::stop_token stop, bool& was_forced) {
+    was_forced = false;
+    if (!vm.process) return ok();
+    const Result<UniqueFd> pidfd = open_pidfd(vm.process->process);
+    if (!pidfd) return ok();
+    const Clock::time_point deadline = Clock::now() + parts_.stop_deadline;
+    const auto ask = [&]() -> Result<void> {
+        const KeyedLock::Guard turn = BANGER_TRY(agents_.acquire(vm.id.str(), stop));
+        guest::AgentClient agent(BANGER_TRY(roles.backend->connect_agent(*vm.process)));
+        return agent.shutdown(deadline, stop);
+    };
+    const Result<void> asked = ask();
+    if (!asked && asked.error().code == Errc::cancelled) return asked;
+    if (!asked)
+        parts_.log(LogLevel::warning,
+                   vm.name.str() + " could not be asked to power off: " + asked.error().text());
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now());
+    const bool ended = asked && BANGER_TRY(wait_for_exit(*pidfd, std::max(0ms, left), stop));
+    was_forced = !ended;
+    return ok();
+}
+
+Result<VmRecord> Machines::kill(const std::string& name) {
+    Locked locked = BANGER_TRY(find_and_lock(name, {}));
+    VmRecord& vm = locked.vm;
+    if (!is_live(vm.state)) return vm;
+    const Roles3 roles = BANGER_TRY(roles_of(vm));
+    ErrorCollector errors;
+    errors.add(take_down(vm, roles));
+    vm.state = VmState::stopped;
+    vm.stopped_at = now();
+    errors.add(parts_.store.save_machine(vm));
+    BANGER_TRY(errors.result());
+    return vm;
+}
+
+Result<VmRecord> Machines::remove(const std::string& name, bool force, Call& call) {
+    Locked locked = BANGER_TRY(find_and_lock(name, call.stop()));
+    VmRecord& vm = locked.vm;
+    const Roles3 roles = BANGER_TRY(roles_of(vm));
+    if (!force && is_live(vm.state)) {
+        call.report({"asking " + vm.name.str() + " to power off", 0, 0, Progress::Unit::none});
+        bool was_forced = false;
+        BANGER_TRY(shut_down_guest(vm, roles, call.stop(), was_forced));
+    }
+    BANGER_TRY(erase(vm, roles));
+    return vm;
+}
+
+Result<void> Machines::take_down(VmRecord& vm, const Roles3& roles) {
+    ErrorCollector errors;
+    const auto step = [&](ResourceKind kind, Result<void> undone, std::string_view doing) {
+        if (undone) undone = parts_.store.forget_resources(vm.id, kind);
+        errors.add(std::move(undone), doing);
+    };
+    step(ResourceKind::record, parts_.registry.dns().withdraw(vm.id), "withdrawing the name");
+    if (vm.process) {
+        const Result<UniqueFd> pidfd = open_pidfd(vm.process->process);
+        step(ResourceKind::process, roles.backend->kill(*vm.process), "ending the VMM");
+        if (pidfd) reap_if_child(*pidfd);
+        vm.process.reset();
+    } else {
+        // start() failed or never came back: remove() finds what it may have left.
+        step(ResourceKind::process, ok(), "");
+    }
+    step(ResourceKind::link, roles.network->detach(vm.id), "leaving the network");
+    vm.link.reset();
+    errors.add(roles.storage->deactivate(vm.id), "releasing the disks");
+    return errors.result();
+}
+
+Result<void> Machines::erase(VmRecord& vm, const Roles3& roles) {
+    ErrorCollector errors;
+    errors.add(take_down(vm, roles));
+    errors.add(roles.backend->remove(vm.id), "removing what the back end kept");
+    Result<void> disks = roles.storage->remove(vm.id);
+    if (disks) disks = parts_.store.forget_resources(vm.id, ResourceKind::volume);
+    errors.add(std::move(disks), "removing the disks");
+    Result<void> files = remove_tree(folder_of(vm.id));
+    if (files) files = parts_.store.forget_resources(vm.id, ResourceKind::file);
+    errors.add(std::move(files), "removing the files");
+    if (errors.has_errors()) {
+        // The record stays as long as anything does: it is how the rest is found again.
+        vm.state = VmState::error;
+        vm.error_reason = errors.result().error().message;
+        errors.add(parts_.store.save_machine(vm));
+        return errors.result();
+    }
+    return parts_.store.remove_machine(vm.id);
+}
+
+// ---- looking -----------------------------------------------------------------------------------
+
+Result<guest::GuestHealth> Machines::health(const std::string& name, bool wait,
+                                            std::stop_token stop) {
+    const VmRecord vm = BANGER_TRY(parts_.store.find_machine(name));
+    if (!vm.process)
+        return Error(Errc::wrong_state, vm.name.str() + " is not running",
+                     "Start it: banger vm start " + vm.name.str());
+    const Roles3 roles = BANGER_TRY(roles_of(vm));
+    const KeyedLock::Guard turn = BANGER_TRY(agents_.acquire(vm.id.str(), stop));
+    guest::AgentClient agent(BANGER_TRY(roles.backend->connect_agent(*vm.process)));
+    return agent.health(
+        wait ? guest::Readiness::ready : guest::Readiness::none,
+        Clock::now() + (wait ? std::chrono::milliseconds(parts_.ready_deadline) : 5000ms), stop);
+}
+
+Result<UniqueFd> Machines::console(const std::string& name) {
+    const VmRecord vm = BANGER_TRY(parts_.store.find_machine(name));
+    VmBackend* backend = BANGER_TRY(parts_.registry.vm_backend(vm.backend.str()));
+    return backend->console(vm.id);
+}
+
+// ---- after the fact ----------------------------------------------------------------------------
+
+void Machines::handle_exit(const VmId& id, const ProcessId& process) {
+    const Result<KeyedLock::Guard> guard = lock(id, {});
+    Result<VmRecord> vm = parts_.store.machine(id);
+    // Stopped or deleted by a call that was quicker, or even started again: not our business then.
+    if (!vm || !vm->process || vm->process->process != process) return;
+    ErrorCollector errors;
+    const Result<Roles3> roles = roles_of(*vm);
+    if (roles)
+        errors.add(take_down(*vm, *roles));
+    else
+        errors.add(roles.error());
+    vm->state = VmState::stopped;
+    vm->stopped_at = now();
+    errors.add(parts_.store.save_machine(*vm));
+    parts_.log(LogLevel::info, vm->name.str() + " has ended");
+    if (errors.has_errors())
+        parts_.log(LogLevel::error,
+                   "while taking down " + vm->name.str() + ": " + errors.result().error().text());
+}
+
+std::vector<std::string> Machines::recover() {
+    std::vector<std::string> done;
+    const auto failed = [&](const VmRecord& vm, const Error& error) {
+        done.push_back(vm.name.str() + ": " + error.text());
+    };
+    (void)parts_.store.mark_interrupted_operations();
+    const Result<std::vector<VmRecord>> all = parts_.store.machines();
+    if (!all) return {all.error().text()};
+    for (VmRecord vm : *all) {
+        const Result<Roles3> roles = roles_of(vm);
+        if (!roles) {
+            failed(vm, roles.error());
+            continue;
+        }
+        if (is_half_made(vm)) {
+            const Result<void> erased = erase(vm, *roles);
+            if (erased)
+                done.push_back("removed " + vm.name.str() + ", which was never finished");
+            else
+                failed(vm, erased.error());
+            continue;
+        }
+        if (!is_live(vm.state)) continue;
+        if (vm.process && is_running(vm.process->process) && vm.state != VmState::starting) {
+            // A stop that was cut off: the guest still runs, so say so.
+            if (vm.state == VmState::stopping) vm.state = VmState::running;
+            const Result<void> saved = parts_.store.save_machine(vm);
+            if (!saved) failed(vm, saved.error());
+            watch_process(vm);
+            continue;
+        }
+        const Result<void> down = take_down(vm, *roles);
+        if (!down) failed(vm, down.error());
+        vm.state = VmState::stopped;
+        vm.stopped_at = now();
+        const Result<void> saved = parts_.store.save_machine(vm);
+        if (!saved) failed(vm, saved.error());
+        done.push_back(vm.name.str() + " had ended meanwhile");
+    }
+    return done;
+}
+
+Result<void> recover_plugin(Store& store, const PluginName& plugin, const Roles& roles) {
+    const std::vector<VmRecord> all = BANGER_TRY(store.machines());
+    std::vector<NetworkLink> links;
+    std::vector<Volume> volumes;
+    std::vector<VmProcess> processes;
+    std::vector<DnsRecord> records;
+    for (const VmRecord& vm : all) {
+        if (vm.network == plugin && vm.link) links.push_back(*vm.link);
+        if (vm.storage == plugin)
+            volumes.insert(volumes.end(), vm.volumes.begin(), vm.volumes.end());
+        if (vm.backend == plugin && vm.process) processes.push_back(*vm.process);
+        if (vm.process && vm.address) records.push_back({vm.id, vm.name, *vm.address});
+    }
+    const std::string doing = "recovering " + plugin.str();
+    // What is lost is found by recover() below, machine by machine.
+    if (roles.vm_backend) BANGER_TRY(roles.vm_backend->recover(processes).context(doing));
+    if (roles.network) BANGER_TRY(roles.network->recover(links).context(doing));
+    if (roles.storage) {
+        const std::vector<VmId> lost = BANGER_TRY(roles.storage->recover(volumes).context(doing));
+        for (VmRecord vm : all) {
+            if (!contains(lost, vm.id) || is_half_made(vm)) continue;
+            vm.state = VmState::error;
+            vm.error_reason = "a disk of it is lost";
+            BANGER_TRY(store.save_machine(vm));
+        }
+    }
+    if (roles.dns) BANGER_TRY(roles.dns->recover(records).context(doing));
+    return ok();
+}
+
+}  // namespace banger

@@ -1,0 +1,177 @@
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "banger/host.hpp"
+#include "banger/result.hpp"
+#include "banger/unique_fd.hpp"
+#include "core/base/keyed_lock.hpp"
+#include "core/base/rollback.hpp"
+#include "core/config/config.hpp"
+#include "core/config/sizing.hpp"
+#include "core/guest/agent_client.hpp"
+#include "core/guest/identity.hpp"
+#include "core/images/image_store.hpp"
+#include "core/plugins/registry.hpp"
+#include "core/store/store.hpp"
+
+namespace banger {
+
+/// What somebody wants of a new machine; nothing where the choice is banger's.
+struct CreateRequest {
+    std::optional<VmName> name;
+    std::optional<std::string> image;
+    SizeRequest sizes;
+    bool nat = false;
+    std::optional<std::string> backend;
+    std::optional<std::string> network;
+    std::optional<std::string> storage;
+    std::vector<std::string> authorized_keys;  ///< who may log in: OpenSSH public key lines
+};
+
+/// What create() would make.
+struct CreatePlan {
+    std::string image;   ///< name or reference
+    std::string kernel;  ///< name or reference
+    bool image_is_present = false;
+    bool kernel_is_present = false;
+    MachineSizes sizes;
+    PluginName backend;
+    PluginName network;
+    PluginName storage;
+    bool nat = false;
+    std::vector<std::string> notes;  ///< sentences for the user: "no KVM: …"
+};
+
+/// Where the time of a long call went.
+struct StageTime {
+    std::string stage;
+    std::chrono::milliseconds took{0};
+};
+
+/// The life of machines: what happens to one happens here.
+///
+/// Every method blocks and is safe from any thread. Calls on one machine take turns; calls on
+/// different ones run at once. A call given a stop token or a Call ends with Errc::cancelled soon
+/// after it is triggered, and then leaves nothing half done.
+///
+/// The order that makes a crash harmless: what will outlive the daemon is written to the store's
+/// journal *before* it is made, and forgotten *after* it is unmade. recover() reads the journal.
+class Machines {
+public:
+    struct Parts {
+        Store& store;
+        Registry& registry;
+        ImageStore& images;
+        const Config& config;
+        std::string folder;  ///< a folder for each machine
+        std::string agent;   ///< path of the static banger-vsock-agent: /init of every guest
+        HostSize host;
+        /// A machine runs from now on: watch the pidfd and call handle_exit() when it is
+        /// readable.
+        std::function<void(const VmId&, const ProcessId&, UniqueFd pidfd)> watch;
+        std::function<void(LogLevel, std::string)> log;
+        /// How long a guest may take until it is ready.
+        std::chrono::seconds ready_deadline{90};
+        /// How long a guest may take to power off before it is ended.
+        std::chrono::seconds stop_deadline{30};
+    };
+
+    explicit Machines(Parts parts);
+
+    /// Checks everything that can be checked without making anything.
+    Result<CreatePlan> plan(const CreateRequest& request);
+
+    /// Makes a machine and, with `start`, returns when its guest is ready. All or nothing: on
+    /// failure or cancellation nothing is left, on the host or in the store.
+    Result<VmRecord> create(const CreateRequest& request, bool start, Call& call,
+                            std::vector<StageTime>& times);
+
+    /// Returns when the guest is ready; on failure the machine is stopped as before. A running
+    /// machine is success.
+    Result<VmRecord> start(const std::string& vm, Call& call, std::vector<StageTime>& times);
+
+    struct Stopped {
+        VmRecord vm;
+        bool was_forced = false;  ///< the guest did not go by itself in time
+    };
+    /// Asks the guest to sync and power off, waits, then ends it. A stopped machine is success.
+    Result<Stopped> stop(const std::string& vm, Call& call);
+
+    /// Ends it now. A stopped machine is success.
+    Result<VmRecord> kill(const std::string& vm);
+
+    /// Removes the machine and everything of it. Running: without `force` the guest is stopped
+    /// cleanly first. Not cancellable once it has begun to remove.
+    Result<VmRecord> remove(const std::string& vm, bool force, Call& call);
+
+    /// What the guest's agent says; with `wait`, when it is ready or has given up.
+    Result<guest::GuestHealth> health(const std::string& vm, bool wait, std::stop_token stop);
+
+    /// The console of a machine that was started at least once.
+    Result<UniqueFd> console(const std::string& vm);
+
+    /// The VMM of this machine has ended, whoever ended it: takes down what it needed while it ran.
+    void handle_exit(const VmId& vm, const ProcessId& process);
+
+    /// Called once, after every plugin went through recover_plugin(): finishes what a dead daemon
+    /// began. Returns a sentence for each thing that was put right.
+    std::vector<std::string> recover();
+
+private:
+    struct Roles3 {
+        VmBackend* backend = nullptr;
+        Network* network = nullptr;
+        Storage* storage = nullptr;
+    };
+    class Stopwatch;
+
+    Result<Roles3> roles_of(const VmRecord& vm);
+    Result<VmRecord> reserve(const CreateRequest& request, const CreatePlan& plan,
+                             const ImageRecord& image, const KernelRecord& kernel);
+    Result<void> write_identity(const VmRecord& vm, const CreateRequest& request,
+                                const guest::SshHostKey& host_key);
+    Result<guest::GuestIdentity> read_identity(const VmId& vm);
+    Result<void> make_volumes(VmRecord& vm, const Roles3& roles, const ImageRecord& image,
+                              std::stop_token stop);
+    Result<void> boot(VmRecord& vm, const Roles3& roles, Call& call, Stopwatch& watch);
+    Result<void> attach_link(VmRecord& vm, const Roles3& roles, std::stop_token stop);
+    Result<void> start_process(VmRecord& vm, const Roles3& roles, std::stop_token stop);
+    Result<UniqueFd> make_initramfs(const VmRecord& vm, const UniqueFd& base);
+    Result<void> wait_until_ready(const VmRecord& vm, const Roles3& roles, Call& call);
+    Error not_ready(const VmRecord& vm, const Roles3& roles, const Error& why);
+    Result<void> publish_name(const VmRecord& vm, std::stop_token stop);
+    void watch_process(const VmRecord& vm);
+
+    Result<void> shut_down_guest(const VmRecord& vm, const Roles3& roles, std::stop_token stop,
+                                 bool& was_forced);
+    /// Everything that only a running machine needs. Runs every step.
+    Result<void> take_down(VmRecord& vm, const Roles3& roles);
+    /// take_down(), then disks, files and the record. Runs every step.
+    Result<void> erase(VmRecord& vm, const Roles3& roles);
+
+    [[nodiscard]] std::string folder_of(const VmId& vm) const;
+    Result<KeyedLock::Guard> lock(const VmId& vm, std::stop_token stop);
+    /// Finds the machine, takes its lock, and reads it again: it may have changed meanwhile.
+    struct Locked {
+        KeyedLock::Guard guard;
+        VmRecord vm;
+    };
+    Result<Locked> find_and_lock(const std::string& text, std::stop_token stop);
+
+    Parts parts_;
+    KeyedLock machines_;
+    /// The agent's channel of a virtio-serial machine has one end: one conversation at a time.
+    KeyedLock agents_;
+};
+
+/// Gives a plugin that was just loaded what core remembers of it, so that it adopts what lives and
+/// removes its leftovers. For RegistryOptions::on_load: nobody else uses the plugin yet.
+Result<void> recover_plugin(Store& store, const PluginName& plugin, const Roles& roles);
+
+}  // namespace banger
