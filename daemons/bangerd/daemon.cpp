@@ -1,0 +1,226 @@
+#include "daemons/bangerd/daemon.hpp"
+
+#include <unistd.h>
+
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <optional>
+
+#include "core/base/file.hpp"
+#include "core/base/version.hpp"
+#include "core/rpc/listener.hpp"
+#include "daemons/bangerd/interfaces.hpp"
+#include "daemons/bangerd/machine_watch.hpp"
+
+namespace banger {
+
+namespace asio = boost::asio;
+
+namespace {
+
+/// How long jobs get to end by themselves when the daemon leaves.
+constexpr std::chrono::seconds drain_time{5};
+
+RoleChoice choice_of(const Config& config) {
+    return {.network = *config.plugins.network,
+            .dns = config.plugins.dns->value_or("none"),
+            .storage = *config.plugins.storage,
+            .vm_backend = *config.plugins.vm_backend,
+            .image_sources = *config.plugins.image_sources};
+}
+
+std::map<std::string, Settings, std::less<>> settings_of(const Config& config) {
+    std::map<std::string, Settings, std::less<>> settings;
+    for (const auto& [name, table] : config.plugin_tables)
+        settings.emplace(name, table.settings);
+    return settings;
+}
+
+}  // namespace
+
+/// Members in the order of their making; the reverse is the order of their end: the server goes
+/// first, and with it everything that calls the others.
+struct Daemon::Inside {
+    Options options;
+    std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
+    UniqueFd lock;
+    Config config;
+    std::unique_ptr<Store> store;
+    std::unique_ptr<Registry> registry;
+    std::unique_ptr<ImageStore> images;
+    std::unique_ptr<Machines> machines;
+    asio::io_context io{1};
+    asio::executor_work_guard<asio::io_context::executor_type> work{io.get_executor()};
+    asio::steady_timer idle_timer{io};
+    asio::steady_timer drain_timer{io};
+    std::unique_ptr<MachineWatch> watch;
+    std::unique_ptr<rpc::Server> server;
+    std::size_t running_machines = 0;  // of the I/O thread
+    bool is_leaving = false;           // of the I/O thread
+
+    Result<void> open();
+    Result<void> open_plugins();
+    void open_machines(HostSize host);
+    Result<void> open_server();
+    void log(LogLevel level, const std::string& text) const { options.log(level, text); }
+    void on_activity();
+    void begin_to_leave(std::string_view why);
+};
+
+Result<void> Daemon::Inside::open() {
+    const Paths& paths = options.paths;
+    BANGER_TRY(ensure_private_folder(paths.run));
+    BANGER_TRY(ensure_private_folder(paths.state));
+    BANGER_TRY(ensure_private_folder(paths.cache));
+    // In the state folder, not the run folder: a shell without XDG_RUNTIME_DIR has another of
+    // those, and two daemons over one database must not be.
+    Result<UniqueFd> locked = try_lock_file(paths.state + "/bangerd.lock");
+    if (!locked && locked.error().code == Errc::busy)
+        return Error(Errc::busy, "another bangerd of yours runs already",
+                     "Use that one; `banger version` shows it.");
+    lock = BANGER_TRY(std::move(locked));
+    const char* level = ::getenv("BANGER_LOG_LEVEL");
+    config = BANGER_TRY(load_config(
+        paths, {.mode = paths.mode,
+                .home = paths.home,
+                .default_ssh_key = paths.ssh_key,
+                .log_level_variable = level ? std::optional<std::string>(level) : std::nullopt}));
+    store = BANGER_TRY(Store::open(paths.database));
+    const HostSize host = BANGER_TRY(HostSize::of_this_host());
+    BANGER_TRY(open_plugins());
+    open_machines(host);
+    const int swept = BANGER_TRY(images->recover());
+    if (swept > 0)
+        log(LogLevel::info, "removed " + std::to_string(swept) + " leftovers of pulls that died");
+    for (const std::string& line : machines->recover())
+        log(LogLevel::info, line);
+    return open_server();
+}
+
+/// Plugins call back into machines while they are being opened, so machines get them afterwards:
+/// the registry is the first argument of everything that needs one.
+Result<void> Daemon::Inside::open_plugins() {
+    const Paths& paths = options.paths;
+    RegistryOptions wanted{
+        .folders = options.plugin_folders,
+        .owner = ::geteuid(),
+        .choice = choice_of(config),
+        .settings = settings_of(config),
+        .own_folders = {paths.state + "/plugins", paths.cache + "/plugins", paths.run + "/p"},
+        .log =
+            [this](LogLevel level, std::string_view plugin, std::string_view message) {
+                log(level, std::string(plugin) + ": " + std::string(message));
+            },
+        .hooks = {},
+        .on_load = [this](const PluginName& name,
+                          const Roles& roles) { return recover_plugin(*store, name, roles); },
+        .built_in = {},
+        .http = {},
+    };
+    registry = BANGER_TRY(Registry::open(std::move(wanted)));
+    return ok();
+}
+
+void Daemon::Inside::open_machines(HostSize host) {
+    const Paths& paths = options.paths;
+    std::vector<NamedImageSource> sources;
+    for (const auto& [name, source] : registry->image_sources())
+        sources.push_back({name.str(), source});
+    images = std::make_unique<ImageStore>(
+        *store, std::move(sources),
+        ImageStore::Places{paths.images, paths.kernels, paths.state + "/templates", options.agent});
+    watch = std::make_unique<MachineWatch>(
+        io,
+        [this](const VmId& vm, const ProcessId& process) { machines->handle_exit(vm, process); },
+        [this](std::size_t count) {
+            running_machines = count;
+            on_activity();
+        });
+    machines = std::make_unique<Machines>(Machines::Parts{
+        .store = *store,
+        .registry = *registry,
+        .images = *images,
+        .config = config,
+        .folder = paths.vms,
+        .agent = options.agent,
+        .host = host,
+        .watch = [this](const VmId& vm, const ProcessId& process,
+                        UniqueFd pidfd) { watch->watch(vm, process, std::move(pidfd)); },
+        .log = [this](LogLevel level, const std::string& text) { log(level, text); },
+    });
+}
+
+Result<void> Daemon::Inside::open_server() {
+    server = std::make_unique<rpc::Server>(
+        io,
+        rpc::ServiceInfo{
+            .vendor = "banger", .product = "bangerd", .version = std::string(version().number)},
+        rpc::ServerLimits{},
+        rpc::ServerHooks{
+            .on_dropped = [this](const Error& error) { log(LogLevel::warning, error.text()); },
+            .on_activity = [this] { on_activity(); }});
+    const auto to_log = [this](LogLevel level, const std::string& text) { log(level, text); };
+    BANGER_TRY(server->add(vm_interface(*machines, *store)));
+    BANGER_TRY(server->add(image_interface(*images, *store, to_log)));
+    BANGER_TRY(server->add(kernel_interface(*images, *store, to_log)));
+    BANGER_TRY(
+        server->add(system_interface({*registry, *store, config, options.paths, started, [this] {
+                                          asio::post(io, [this] { begin_to_leave("asked to"); });
+                                      }})));
+    BANGER_TRY(server->listen(BANGER_TRY(rpc::listen_at(options.paths.socket))));
+    on_activity();
+    return ok();
+}
+
+/// Idle is: nobody connected, nothing being done, no machine running. Only then is there a timer.
+void Daemon::Inside::on_activity() {
+    if (options.idle_after.count() == 0 || is_leaving || !server) return;
+    const rpc::Activity activity = server->activity();
+    const bool is_idle =
+        activity.connections == 0 && activity.requests == 0 && running_machines == 0;
+    idle_timer.cancel();
+    if (!is_idle) return;
+    idle_timer.expires_after(options.idle_after);
+    idle_timer.async_wait([this](const boost::system::error_code& error) {
+        if (!error) begin_to_leave("idle");
+    });
+}
+
+void Daemon::Inside::begin_to_leave(std::string_view why) {
+    if (is_leaving) return;
+    is_leaving = true;
+    log(LogLevel::info, "leaving: " + std::string(why));
+    idle_timer.cancel();
+    // Whoever connects from now on must find nobody, and start another daemon.
+    (void)remove_file(options.paths.socket);
+    server->stop_jobs();
+    server->drain([this] { io.stop(); });
+    drain_timer.expires_after(drain_time);
+    drain_timer.async_wait([this](const boost::system::error_code& error) {
+        if (!error) io.stop();
+    });
+}
+
+Daemon::Daemon(std::unique_ptr<Inside> inside) : inside_(std::move(inside)) {}
+
+Daemon::~Daemon() {
+    inside_->server.reset();
+    inside_->watch.reset();
+}
+
+Result<std::unique_ptr<Daemon>> Daemon::open(Options options) {
+    std::unique_ptr<Inside> inside = std::make_unique<Inside>();
+    inside->options = std::move(options);
+    BANGER_TRY(inside->open());
+    return std::unique_ptr<Daemon>(new Daemon(std::move(inside)));
+}
+
+void Daemon::run() { inside_->io.run(); }
+
+void Daemon::leave() {
+    asio::post(inside_->io, [inside = inside_.get()] { inside->begin_to_leave("told to"); });
+}
+
+}  // namespace banger

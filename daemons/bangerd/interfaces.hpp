@@ -1,0 +1,46 @@
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "core/config/config.hpp"
+#include "core/images/image_store.hpp"
+#include "core/plugins/registry.hpp"
+#include "core/rpc/server.hpp"
+#include "core/store/store.hpp"
+#include "core/vms/machines.hpp"
+
+/// The tables of methods that bangerd serves: each turns wire structs into calls of core and back,
+/// and nothing else. What the methods mean is written in core/protocol/*.varlink.
+namespace banger {
+
+rpc::Interface vm_interface(Machines& machines, Store& store);
+rpc::Interface image_interface(ImageStore& images, Store& store,
+                               std::function<void(LogLevel, const std::string&)> log);
+rpc::Interface kernel_interface(ImageStore& images, Store& store,
+                                std::function<void(LogLevel, const std::string&)> log);
+
+struct SystemParts {
+    Registry& registry;
+    Store& store;
+    const Config& config;
+    const Paths& paths;
+    std::chrono::steady_clock::time_point started;
+    std::function<void()> leave;
+};
+rpc::Interface system_interface(SystemParts parts);
+
+/// Runs `work` and writes its beginning and its end into the history.
+template <class Work>
+auto recorded(Store& store, std::string_view kind, const std::string& subject, Work work)
+    -> decltype(work()) {
+    const Result<std::int64_t> id = store.begin_operation(kind, subject);
+    auto result = work();
+    // History is for people: failing to write it is no reason to fail the work.
+    if (id) (void)store.end_operation(*id, result ? nullptr : &result.error());
+    return result;
+}
+
+}  // namespace banger

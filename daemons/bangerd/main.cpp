@@ -1,0 +1,125 @@
+#include <signal.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <thread>
+
+#include "core/base/file.hpp"
+#include "core/base/version.hpp"
+#include "core/config/config.hpp"
+#include "core/config/paths.hpp"
+#include "daemons/bangerd/daemon.hpp"
+
+namespace {
+
+using namespace banger;
+
+spdlog::level::level_enum level_of(LogLevel level) {
+    switch (level) {
+        case LogLevel::debug:
+            return spdlog::level::debug;
+        case LogLevel::info:
+            return spdlog::level::info;
+        case LogLevel::warning:
+            return spdlog::level::warn;
+        case LogLevel::error:
+            return spdlog::level::err;
+    }
+    return spdlog::level::info;
+}
+
+std::shared_ptr<spdlog::logger> make_log() {
+    std::shared_ptr<spdlog::logger> log = spdlog::stderr_logger_mt("bangerd");
+    log->set_pattern("%Y-%m-%dT%H:%M:%S.%e %l %v");
+    log->flush_on(spdlog::level::debug);
+    return log;
+}
+
+/// The folder this program lies in: plugins and the agent are found from there.
+std::string own_folder() {
+    char path[4096];
+    const ssize_t length = ::readlink("/proc/self/exe", path, sizeof path);
+    return length > 0 ? parent_path(std::string(path, static_cast<std::size_t>(length)))
+                      : "/usr/local/bin";
+}
+
+/// SIGTERM, SIGINT and SIGHUP end the daemon, not its machines. A thread waits for them, because a
+/// handler may do almost nothing.
+std::jthread leave_on_signal(Daemon& daemon, const sigset_t& signals) {
+    return std::jthread([&daemon, signals](std::stop_token stop) {
+        int signal = 0;
+        ::sigwait(&signals, &signal);
+        if (!stop.stop_requested()) daemon.leave();
+    });
+}
+
+sigset_t block_signals() {
+    ::signal(SIGPIPE, SIG_IGN);
+    sigset_t signals;
+    sigemptyset(&signals);
+    for (const int signal : {SIGTERM, SIGINT, SIGHUP})
+        sigaddset(&signals, signal);
+    ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+    return signals;
+}
+
+/// Tells whoever started us; nobody may be there.
+void tell(int ready_fd, const std::string& text) {
+    if (ready_fd < 0) return;
+    (void)write_all(ready_fd, text + "\n");
+    ::close(ready_fd);
+}
+
+Result<std::unique_ptr<Daemon>> open_daemon(std::chrono::milliseconds idle_after,
+                                            const std::shared_ptr<spdlog::logger>& log) {
+    const PathEnvironment environment = BANGER_TRY(PathEnvironment::from_process());
+    const std::string here = own_folder();
+    return Daemon::open({
+        .paths = BANGER_TRY(find_paths(RunMode::user, environment)),
+        .plugin_folders = {here + "/../lib/banger/plugins"},
+        .agent = here + "/banger-vsock-agent",
+        .idle_after = idle_after,
+        .log = [log](LogLevel level, const std::string& text) { log->log(level_of(level), text); },
+    });
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    CLI::App app("bangerd: keeps the machines of one user. `banger` starts it when it is needed.");
+    bool is_user_mode = false;
+    int ready_fd = -1;
+    std::uint32_t idle_seconds = 30;
+    app.add_flag("--user", is_user_mode, "run for the calling user, without root")->required();
+    app.add_option("--ready-fd", ready_fd, "write \"ready\" or an error there once it is decided");
+    app.add_option("--idle-seconds", idle_seconds,
+                   "leave when nothing runs for this long; 0: never")
+        ->capture_default_str();
+    app.set_version_flag("--version", "bangerd " + std::string(version().number) + " " +
+                                          std::string(version().commit));
+    CLI11_PARSE(app, argc, argv);
+
+    ::umask(077);
+    const sigset_t signals = block_signals();
+    const std::shared_ptr<spdlog::logger> log = make_log();
+    Result<std::unique_ptr<Daemon>> daemon = open_daemon(std::chrono::seconds(idle_seconds), log);
+    if (!daemon) {
+        log->error(daemon.error().text());
+        tell(ready_fd, daemon.error().text());
+        return 1;
+    }
+    log->info("bangerd {} {} is ready, pid {}", version().number, version().commit, ::getpid());
+    tell(ready_fd, "ready");
+    {
+        std::jthread signal_thread = leave_on_signal(**daemon, signals);
+        (*daemon)->run();
+        signal_thread.request_stop();
+        ::pthread_kill(signal_thread.native_handle(), SIGTERM);
+    }
+    daemon->reset();
+    return 0;
+}

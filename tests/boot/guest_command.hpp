@@ -1,0 +1,36 @@
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "core/base/child.hpp"
+
+/// Drives the real `banger` against real guests: user mode, state and images in a cache that
+/// outlives the test, so that the image is made once.
+namespace banger::boot {
+
+/// Where state, images and sockets of the boot tests lie: $BANGER_TEST_CACHE, else
+/// ~/.cache/banger-test.
+std::string cache_folder();
+
+/// `banger WORDS…` as a value, with the environment of the tests.
+Command banger_command(std::vector<std::string> words);
+
+/// Runs it to the end. Ends the test when it cannot be started or takes longer than `deadline`.
+CommandOutput run_banger(std::vector<std::string> words,
+                         std::chrono::seconds deadline = std::chrono::seconds(240));
+
+/// Standard output of a successful run, without the last newline; a failure is a test failure.
+std::string output_of(std::vector<std::string> words);
+
+/// The image that boot tests use. Made at the first call on this machine, which takes minutes.
+std::string slim_image();
+
+/// Why boot tests cannot run here; empty when they can.
+std::string reason_to_skip();
+
+/// The value of a key in one flat JSON object: enough for what these tests look at.
+std::string json_value(const std::string& json, const std::string& key);
+
+}  // namespace banger::boot
