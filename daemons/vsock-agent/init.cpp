@@ -101,18 +101,22 @@ void free_memory() {
     }
 }
 
-Result<void> set_up_disks(const Disks& disks, const GuestIdentity& identity, BootState& state) {
+Result<void> set_up_disks(const Disks& disks, const GuestIdentity& identity, BootState& state,
+                          Timings& timings) {
     const Disks::const_iterator root_disk = disks.find("root");
     if (root_disk == disks.end()) return Error(Errc::not_found, "no disk has the serial \"root\"");
     mkdir(new_root, 0755);
     BANGER_TRY(mount_root(root_disk->second, new_root));
+    timings.mark("root");
     if (identity.grow_disks) grow(root_disk->second, new_root);
+    timings.mark("grow");
     state.reach(BootState::root_mounted);
 
     const ImageRoot root = BANGER_TRY(ImageRoot::open(new_root));
     if (const auto work = disks.find("work"); work != disks.end()) {
         BANGER_TRY(mount_work(work->second, root, identity.grow_disks));
         state.reach(BootState::work_mounted);
+        timings.mark("work");
     }
     if (const auto modules = disks.find("modules"); modules != disks.end()) {
         const Result<void> mounted = mount_modules(modules->second, root);
@@ -152,7 +156,7 @@ Result<void> boot(BootState& state, char* name) {
     timings.mark("kernel");
     mount_kernel_file_systems("");
     load_modules();
-    timings.mark("modules");
+    timings.mark("drivers");
     state.expect(BootState::root_mounted);
     state.expect(BootState::handed_over);
     leave_agent(state, name);
@@ -161,8 +165,8 @@ Result<void> boot(BootState& state, char* name) {
     if (identity.network) state.expect(BootState::network_up);
     const Disks disks = find_disks();
     if (disks.contains("work")) state.expect(BootState::work_mounted);
-    BANGER_TRY(set_up_disks(disks, identity, state));
-    timings.mark("disks");
+    BANGER_TRY(set_up_disks(disks, identity, state, timings));
+    timings.mark("kernel-modules");
     set_up_network(identity, state);
     const ImageRoot root = BANGER_TRY(ImageRoot::open(new_root));
     for (const Result<void>& step : {provision(identity, root), prepare_run(root)}) {

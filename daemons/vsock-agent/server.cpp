@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
+#include <sys/inotify.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -34,8 +35,10 @@ constexpr std::size_t max_waits = 16;
 constexpr std::size_t max_syncs = 8;
 /// A host that asks and does not read.
 constexpr std::size_t max_unread = 1U << 20;
-/// Nothing tells when a socket begins to listen, so the agent looks; only until it does.
-constexpr int sshd_poll_ms = 20;
+/// sshd writes its pid file once it listens, and that wakes us. Looking now and then is for an sshd
+/// that systemd starts on demand, which writes none; only until it listens.
+constexpr std::string_view sshd_pid_file = "sshd.pid";
+constexpr int sshd_poll_ms = 250;
 constexpr std::uint16_t ssh_port = 22;
 
 struct StepName {
@@ -79,7 +82,9 @@ void AgentServer::run() {
     while (true) {
         std::vector<pollfd> fds{{signals_.get(), POLLIN, 0},
                                 {state_.wake_fd(), POLLIN, 0},
-                                {channel_.listener.get(), POLLIN, 0}};
+                                {channel_.listener.get(), POLLIN, 0},
+                                {run_watch_.get(), POLLIN, 0}};
+        const std::size_t first_peer = fds.size();
         std::vector<Peer*> polled;
         for (Peer& peer : peers_) {
             if (!peer.is_there) continue;
@@ -94,11 +99,11 @@ void AgentServer::run() {
         if (fds[1].revents != 0) eventfd_read(state_.wake_fd(), &ignored);
         if (fds[2].revents != 0) accept_hosts();
         for (std::size_t at = 0; at < polled.size(); ++at) {
-            const short events = fds[at + 3].revents;
+            const short events = fds[first_peer + at].revents;
             if ((events & POLLOUT) != 0) write_to(*polled[at]);
             if ((events & (POLLIN | POLLHUP | POLLERR)) != 0) read_from(*polled[at]);
         }
-        check_sshd();
+        look_for_sshd(fds[3].revents != 0);
         answer_waits();
         remove_gone_peers();
         shut_down_when_told();
@@ -242,12 +247,29 @@ void AgentServer::answer_waits() {
     }
 }
 
-bool AgentServer::is_watching_sshd() {
+bool AgentServer::is_watching_sshd() const {
     return state_.has_sshd() && !sshd_listens_ && state_.is_reached(BootState::handed_over);
 }
 
-void AgentServer::check_sshd() {
-    if (is_watching_sshd()) sshd_listens_ = is_listening(ssh_port);
+void AgentServer::watch_run_folder() {
+    run_watch_.reset(inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+    inotify_add_watch(run_watch_.get(), "/proc/1/root/run", IN_CLOSE_WRITE | IN_MOVED_TO);
+}
+
+void AgentServer::look_for_sshd(bool was_woken) {
+    if (!is_watching_sshd()) return run_watch_.reset();
+    if (!run_watch_) watch_run_folder();
+    bool is_due = uptime_ms() >= next_look_ms_;
+    if (was_woken) {
+        std::array<char, 8192> events{};
+        const ssize_t size = read(run_watch_.get(), events.data(), events.size());
+        const std::string_view text(events.data(),
+                                    static_cast<std::size_t>(std::max<ssize_t>(size, 0)));
+        is_due = is_due || text.find(sshd_pid_file) != std::string_view::npos;
+    }
+    if (!is_due) return;
+    sshd_listens_ = is_listening(ssh_port);
+    next_look_ms_ = uptime_ms() + sshd_poll_ms;
 }
 
 void AgentServer::remove_gone_peers() {
@@ -263,7 +285,7 @@ void AgentServer::shut_down_when_told() {
     const bool is_told = std::ranges::all_of(peers_, [](const Peer& p) { return p.out.empty(); });
     if (!is_told) return;
     shut_down_ = false;
-    begin_shutdown();
+    begin_shutdown(state_);
 }
 
 }  // namespace banger::agent

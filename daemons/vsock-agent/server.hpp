@@ -59,8 +59,9 @@ private:
     void answer_waits();
     void remove_gone_peers();
     [[nodiscard]] guest::GuestHealth health();
-    [[nodiscard]] bool is_watching_sshd();
-    void check_sshd();
+    [[nodiscard]] bool is_watching_sshd() const;
+    void watch_run_folder();
+    void look_for_sshd(bool was_woken);
     void shut_down_when_told();
 
     HostChannel channel_;
@@ -68,6 +69,8 @@ private:
     UniqueFd signals_;
     Peers peers_;
     std::map<int, SyncJob> syncs_;  ///< by pid
+    UniqueFd run_watch_;            ///< inotify on /run of the image, while sshd is awaited
+    std::uint64_t next_look_ms_ = 0;
     bool sshd_listens_ = false;
     bool shut_down_ = false;
 };

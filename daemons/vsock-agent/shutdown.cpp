@@ -8,8 +8,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <cstdint>
+#include <cstdlib>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "daemons/vsock-agent/system.hpp"
 
@@ -32,12 +36,33 @@ bool is_anyone_left() {
     });
 }
 
+void sleep_ms(int milliseconds) {
+    const timespec pause{milliseconds / 1000, milliseconds % 1000 * 1'000'000L};
+    nanosleep(&pause, nullptr);
+}
+
+bool is_systemd() {
+    std::array<char, 256> program{};
+    const ssize_t size = readlink("/proc/1/exe", program.data(), program.size());
+    return size > 0 &&
+           std::string_view(program.data(), static_cast<std::size_t>(size)).ends_with("/systemd");
+}
+
+/// PID 1 blocks a signal that it takes through a signalfd; unblocked, the kernel would drop it.
+bool waits_for_signal(int number) {
+    constexpr std::string_view field = "\nSigBlk:\t";
+    const std::string status = read_text("/proc/1/status").value_or("");
+    const std::size_t at = status.find(field);
+    if (at == std::string::npos) return true;
+    const std::uint64_t mask = std::strtoull(status.c_str() + at + field.size(), nullptr, 16);
+    return (mask >> (number - 1) & 1) != 0;
+}
+
 void end_all_processes() {
     signal(SIGTERM, SIG_IGN);
     kill(-1, SIGTERM);
     for (int waited = 0; waited < grace_ms && is_anyone_left(); waited += step_ms) {
-        const timespec pause{0, step_ms * 1'000'000};
-        nanosleep(&pause, nullptr);
+        sleep_ms(step_ms);
     }
     // Spares PID 1 and ourselves, but not the agent: from here on there is nothing to ask.
     kill(-1, SIGKILL);
@@ -61,13 +86,17 @@ void power_off() {
         pause();
 }
 
-void begin_shutdown() {
-    if (read_line("/proc/1/comm") == "systemd") {
-        kill(1, SIGRTMIN + 4);  // systemd(1): starts poweroff.target
-        return;
-    }
+void begin_shutdown(const BootState& state) {
+    if (!state.is_reached(BootState::handed_over)) power_off();  // nothing runs but us
     if (fork() != 0) return;
     setsid();
+    if (is_systemd()) {
+        // Before systemd listens for it, the signal would be lost.
+        while (!waits_for_signal(SIGRTMIN + 4))
+            sleep_ms(step_ms);
+        kill(1, SIGRTMIN + 4);  // systemd(1): starts poweroff.target
+        _exit(0);
+    }
     end_all_processes();
     quiet_disks();
     power_off();
