@@ -60,7 +60,10 @@ void add_image(std::vector<std::string>& arguments, const Recipe& recipe) {
                       // Lays /usr out as it is to be, in place of converting it afterwards.
                       "--hook-dir=/usr/share/mmdebstrap/hooks/maybe-merged-usr",
                       // Nothing is lost when a build dies: it is built again. Taken out at the end.
-                      "--dpkgopt=force-unsafe-io", "--aptopt=Acquire::Retries \"3\""});
+                      "--dpkgopt=force-unsafe-io", "--aptopt=Acquire::Retries \"3\"",
+                      // man finds a page without its index, which takes long to build.
+                      "--essential-hook=echo man-db man-db/auto-update boolean false | "
+                      "chroot \"$1\" debconf-set-selections"});
     for (const std::string_view path : recipe.excluded_paths)
         arguments.push_back("--dpkgopt=path-exclude=" + std::string(path));
     std::string include;

@@ -73,6 +73,28 @@ bool is_being_made(const std::string& path, const struct stat& info) {
            age < patience;
 }
 
+struct Abandoned {
+    std::string path;
+    UniqueFd lock;
+};
+
+/// The folders whose daemon died, each locked by us.
+Result<std::vector<Abandoned>> find_abandoned(const std::string& work_folder) {
+    const std::vector<std::string> names = BANGER_TRY(list_folder(work_folder));
+    std::vector<Abandoned> found;
+    for (const std::string& name : names) {
+        if (!name.starts_with(prefix)) continue;
+        const std::string path = work_folder + "/" + name;
+        struct stat info {};
+        if (::lstat(path.c_str(), &info) != 0 || !S_ISDIR(info.st_mode) ||
+            info.st_uid != ::geteuid() || is_being_made(path, info))
+            continue;
+        Result<UniqueFd> lock = try_lock_file(path + std::string(owner_file));
+        if (lock) found.push_back({path, *std::move(lock)});
+    }
+    return found;
+}
+
 }  // namespace
 
 BuildFolder::BuildFolder(std::string path, std::string mmdebstrap, UniqueFd lock)
@@ -132,24 +154,21 @@ void rescue_packages(const std::string& build_folder, const std::string& package
 
 Result<int> reap_build_folders(const std::string& work_folder, const std::string& mmdebstrap,
                                const std::string& packages) {
-    const std::vector<std::string> names = BANGER_TRY(list_folder(work_folder));
-    int count = 0;
-    for (const std::string& name : names) {
-        if (!name.starts_with(prefix)) continue;
-        const std::string path = work_folder + "/" + name;
-        struct stat info {};
-        if (::lstat(path.c_str(), &info) != 0 || !S_ISDIR(info.st_mode) ||
-            info.st_uid != ::geteuid() || is_being_made(path, info))
-            continue;
-        const Result<UniqueFd> lock = try_lock_file(path + std::string(owner_file));
-        if (!lock) continue;
-        end_orphan(path);
-        if (!packages.empty()) rescue_packages(path, packages);
-        BANGER_TRY(remove_build_folder(path, mmdebstrap)
-                       .context("removing what an interrupted build left in " + path));
-        ++count;
+    const std::vector<Abandoned> folders = BANGER_TRY(find_abandoned(work_folder));
+    for (const Abandoned& folder : folders) {
+        end_orphan(folder.path);
+        if (!packages.empty()) rescue_packages(folder.path, packages);
+        BANGER_TRY(remove_build_folder(folder.path, mmdebstrap)
+                       .context("removing what an interrupted build left in " + folder.path));
     }
-    return count;
+    return static_cast<int>(folders.size());
+}
+
+void end_orphaned_builds(const std::string& work_folder) {
+    const Result<std::vector<Abandoned>> folders = find_abandoned(work_folder);
+    if (!folders) return;
+    for (const Abandoned& folder : *folders)
+        end_orphan(folder.path);
 }
 
 }  // namespace banger::image_debian

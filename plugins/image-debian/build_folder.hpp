@@ -44,6 +44,10 @@ private:
 /// each complete or not at all. Best effort: what cannot be read is downloaded again.
 void rescue_packages(const std::string& build_folder, const std::string& packages);
 
+/// Ends the builds of dead daemons of this user in `work_folder`, and leaves their folders to
+/// reap_build_folders(), which may take seconds.
+void end_orphaned_builds(const std::string& work_folder);
+
 /// Ends and removes what dead daemons of this user left in `work_folder`; their packages go to
 /// `packages`. Returns how many there were.
 Result<int> reap_build_folders(const std::string& work_folder, const std::string& mmdebstrap,

@@ -160,6 +160,9 @@ std::optional<Progress> BuildOutput::take(std::string_view line) {
         download_size_ = downloaded_ = 0;
         return Progress{std::string(stage), 0, 0, Progress::Unit::none};
     };
+    // The first hooks fetch the lists already.
+    if (line.starts_with("I: running --setup-hook") && phase_ == Phase::preparing)
+        return enter(Phase::updating, "reading the list of packages");
     if (line.starts_with("I: running apt-get update"))
         return enter(Phase::updating, "reading the list of packages");
     if (line.starts_with("I: downloading packages"))

@@ -294,6 +294,7 @@ std::vector<Check> DebianSource::checks(std::stop_token) {
 
 Result<std::unique_ptr<Plugin>> make_image_debian(Host& host) {
     Options options = BANGER_TRY(read_options(host.settings()));
+    end_orphaned_builds(options.work_folder);
     return std::unique_ptr<Plugin>(std::make_unique<DebianSource>(host, std::move(options)));
 }
 

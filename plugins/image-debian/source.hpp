@@ -16,8 +16,8 @@ namespace banger::image_debian {
 /// tar straight into the sink; what it prints becomes progress, and on failure the error. A build
 /// that fails, is cancelled or loses its reader leaves nothing but downloaded packages, which the
 /// next build uses. One build of a kind uses the packages at a time; a second one downloads its
-/// own. What a killed daemon left (a running mmdebstrap, its folder) is ended and removed by the
-/// next fetch().
+/// own. A mmdebstrap that a killed daemon left is ended when the plugin is made next, and its
+/// folder removed by the next fetch().
 class DebianSource : public Plugin, public ImageSource {
 public:
     DebianSource(Host& host, Options options) : host_(host), options_(std::move(options)) {}

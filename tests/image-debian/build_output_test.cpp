@@ -54,6 +54,16 @@ TEST(BuildOutput, FollowsABuildToItsEnd) {
     EXPECT_EQ(last_progress(output, "I: creating tarball...\n").stage, "writing the file system");
 }
 
+TEST(BuildOutput, FollowsAKernel) {
+    BuildOutput output;
+    EXPECT_EQ(last_progress(output, "I: running --setup-hook in shell: sh -c 'mkdir'\n").stage,
+              "reading the list of packages");
+    EXPECT_EQ(last_progress(output,
+                            "I: running --extract-hook in shell: sh -c 'x\n"
+                            "Get:1 http://m linux-image-6.1.0-1 amd64 6.1 [26.7 MB]\n"),
+              (Progress{"downloading packages", 0, 26700000, Unit::bytes}));
+}
+
 TEST(BuildOutput, NeverPromisesMoreThanAll) {
     BuildOutput output;
     output.add("I: installing remaining packages\n0 upgraded, 1 newly installed\n");

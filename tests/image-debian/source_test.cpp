@@ -137,9 +137,11 @@ TEST_F(DebianSourceTest, CleansUpAfterADaemonThatDied) {
         left + "/owner",
         std::to_string(orphan.id().pid) + " " + std::to_string(orphan.id().start_time) + "\n",
         0600));
+    end_orphaned_builds(fake_.work_folder());
+    EXPECT_FALSE(is_running(orphan.id())) << "a new daemon ends it at once";
+    EXPECT_THAT(left_behind(), testing::SizeIs(1));
     fake_.does("cp \"$here/cache/packages-image/\"* \"$out/\"");
     ASSERT_TRUE(fetch());
-    EXPECT_FALSE(is_running(orphan.id()));
     orphan.detach();  // reaped by whoever ended it
     EXPECT_THAT(left_behind(), IsEmpty());
     EXPECT_THAT(packages(), ElementsAre("c_1_all.deb"));

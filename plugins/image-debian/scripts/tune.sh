@@ -8,13 +8,13 @@ mask() {
     for unit in "$@"; do ln -sf /dev/null "$units/$unit"; done
 }
 
-# Not linked into the boot, but still there for D-Bus or for who asks.
-on_demand() {
-    for link in "$@"; do
-        test -L "usr/lib/systemd/system/$link" || continue
-        chroot . dpkg-divert --quiet --local --rename \
-            --divert "/usr/share/banger/on-demand/${link##*/}" \
-            --add "/usr/lib/systemd/system/$link"
+# Not part of the boot, but still there for D-Bus or for who asks, also after an upgrade.
+put_aside() {
+    for file in "$@"; do
+        if test -e "$file" || test -L "$file"; then
+            chroot . dpkg-divert --quiet --local --rename \
+                --divert "/usr/share/banger/aside/${file##*/}" --add "/$file"
+        fi
     done
 }
 
@@ -22,7 +22,7 @@ disable() {
     for unit in "$@"; do find "$units" -name "$unit" -path '*.wants/*' -delete; done
 }
 
-mkdir -p usr/share/banger/on-demand
+mkdir -p usr/share/banger/aside
 
 # Disks are checked, mounted and grown by banger's init; there is no swap, no RAID, no encryption.
 mask e2scrub_reap.service systemd-remount-fs.service systemd-repart.service \
@@ -53,7 +53,10 @@ mask systemd-journal-flush.service systemd-journald-audit.socket
 # Work at times that nobody chose.
 disable apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer man-db.timer
 # D-Bus has its socket; logind comes with the first who calls it.
-on_demand multi-user.target.wants/dbus.service multi-user.target.wants/systemd-logind.service
+wants=usr/lib/systemd/system/multi-user.target.wants
+put_aside "$wants/dbus.service" "$wants/systemd-logind.service"
+# Running .pyc files as programs; whoever adds another format gets the service back.
+put_aside usr/lib/binfmt.d/python*.conf
 
 # Generators for what does not exist here.
 mkdir -p etc/systemd/system-generators
