@@ -35,7 +35,7 @@ void add_artifact_commands(CommandTable& table, const ArtifactCommands& commands
     const auto add = [&](std::string name, std::vector<std::string> other_names,
                          std::string summary, std::string details, Words words,
                          std::vector<Option> options, std::vector<Example> examples,
-                         decltype(Command::run) run) {
+                         decltype(CommandSpec::run) run) {
         table.commands.push_back({group, std::move(name), std::move(other_names),
                                   std::move(summary), std::move(details), std::move(words), false,
                                   std::move(options), std::move(examples), run, nullptr});

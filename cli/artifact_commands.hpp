@@ -13,17 +13,21 @@ namespace banger::cli {
 void print_available(const std::vector<protocol::Available>& available, const Arguments& arguments,
                      Terminal& terminal, const std::string& group);
 
-/// Pulls with progress; the cancelled and the failed end likewise for both.
+constexpr const char* pull_cancelled = "cancelled; the next pull goes on from here where it can";
+
+/// Pulls with progress. An interrupt ends it with Errc::cancelled.
 template <class Reply>
 Result<Reply> pull_artifact(Session& session, Context& context, const Arguments& arguments,
-                            const std::string& method) {
+                            const std::string& method, const Interrupts& interrupts) {
     protocol::PullArtifact request;
     request.reference = arguments.words[0];
     request.name = arguments.value("name");
     request.refresh = arguments.has("refresh");
     ProgressView progress(context.terminal, arguments.has("quiet"));
     return session.daemon.call<Reply>(
-        method, request, {.on_progress = [&](const Progress& now) { progress.show(now); }});
+        method, request,
+        {.on_progress = [&](const Progress& now) { progress.show(now); },
+         .stop_fd = interrupts.fd()});
 }
 
 /// The commands of one group, of which only the functions differ.
@@ -34,10 +38,10 @@ struct ArtifactCommands {
     std::string about;   ///< of the group
     std::string list_details;
     std::string pull_details;
-    decltype(Command::run) list;
-    decltype(Command::run) show;
-    decltype(Command::run) pull;
-    decltype(Command::run) remove;
+    decltype(CommandSpec::run) list;
+    decltype(CommandSpec::run) show;
+    decltype(CommandSpec::run) pull;
+    decltype(CommandSpec::run) remove;
 };
 void add_artifact_commands(CommandTable& table, const ArtifactCommands& commands);
 

@@ -15,7 +15,7 @@
 namespace banger::cli {
 
 class Terminal;
-struct Command;
+struct CommandSpec;
 
 /// What the words of a command line said. Values are still text: the command reads them.
 struct Arguments {
@@ -32,7 +32,7 @@ struct Arguments {
 /// What a command works with.
 struct Context {
     Terminal& terminal;
-    const Command& command;
+    const CommandSpec& command;
     std::string program;  ///< how banger was called: where bangerd is looked for
 };
 
@@ -58,7 +58,7 @@ struct Example {
     std::string does;
 };
 
-struct Command {
+struct CommandSpec {
     std::string group;  ///< "vm"; empty for one without a group
     std::string name;
     std::vector<std::string> other_names;
@@ -71,7 +71,7 @@ struct Command {
     /// The exit status; an Error is printed and becomes 1, or 125 where it takes a guest command.
     Result<int> (*run)(const Arguments& arguments, Context& context) = nullptr;
     /// Fills in Option::standard with what holds on this host; only called for help.
-    void (*resolve)(Command& command) = nullptr;
+    void (*resolve)(CommandSpec& command) = nullptr;
 
     [[nodiscard]] std::string full_name() const {
         return group.empty() ? name : group + " " + name;
@@ -89,11 +89,11 @@ struct CommandTable {
     std::string details;  ///< what `banger` alone says
     std::vector<Example> examples;
     std::vector<Group> groups;
-    std::vector<Command> commands;
+    std::vector<CommandSpec> commands;
 
     [[nodiscard]] const Group* find_group(std::string_view name) const;
     /// By name or other name.
-    [[nodiscard]] const Command* find(std::string_view group, std::string_view name) const;
+    [[nodiscard]] const CommandSpec* find(std::string_view group, std::string_view name) const;
 };
 
 /// Everything banger can do.

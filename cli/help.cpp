@@ -70,12 +70,12 @@ Rows rows_of(const std::vector<Example>& examples) {
 
 Rows commands_of(const CommandTable& table, const std::string& group) {
     Rows rows;
-    for (const Command& command : table.commands)
+    for (const CommandSpec& command : table.commands)
         if (command.group == group) rows.emplace_back(command.name, command.summary);
     return rows;
 }
 
-std::string usage_of(const Command& command) {
+std::string usage_of(const CommandSpec& command) {
     std::string text = "banger " + command.full_name();
     if (!command.options.empty()) text += " [FLAGS]";
     if (!command.words.name.empty())
@@ -85,7 +85,7 @@ std::string usage_of(const Command& command) {
     return text;
 }
 
-Rows flags_of(const Command& command) {
+Rows flags_of(const CommandSpec& command) {
     Rows rows;
     for (const Option& option : command.options) {
         const std::size_t comma = option.names.find(',');
@@ -122,7 +122,7 @@ std::string help_text(const CommandTable& table, const Group& group, const Style
            group.name + " COMMAND --help` says more.\n";
 }
 
-std::string help_text(const Command& command, const Style& style) {
+std::string help_text(const CommandSpec& command, const Style& style) {
     std::string text = "banger " + command.full_name() + ": " + command.summary + "\n";
     if (!command.details.empty()) text += "\n" + wrapped(command.details, 0, line_width) + "\n";
     text += section("Usage", {{usage_of(command), ""}}, Colour::none, style);

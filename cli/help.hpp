@@ -10,6 +10,6 @@ namespace banger::cli {
 
 std::string help_text(const CommandTable& table, const Style& style);
 std::string help_text(const CommandTable& table, const Group& group, const Style& style);
-std::string help_text(const Command& command, const Style& style);
+std::string help_text(const CommandSpec& command, const Style& style);
 
 }  // namespace banger::cli

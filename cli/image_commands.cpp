@@ -79,12 +79,15 @@ Result<int> show(const Arguments& arguments, Context& context) {
 }
 
 Result<int> pull(const Arguments& arguments, Context& context) {
+    Interrupts interrupts;
     Session session = BANGER_TRY(open_session(context));
-    const protocol::PullImageReply reply = BANGER_TRY(pull_artifact<protocol::PullImageReply>(
-        session, context, arguments, "io.banger.Image.Pull"));
-    if (!reply.image)
+    const Result<protocol::PullImageReply> reply = pull_artifact<protocol::PullImageReply>(
+        session, context, arguments, "io.banger.Image.Pull", interrupts);
+    if (!reply)
+        return report_failure(reply.error(), context, interrupts, pull_cancelled, exit_failed);
+    if (!reply->image)
         return Error(Errc::corrupt, "bangerd fetched an image, but did not say which");
-    context.terminal.out((arguments.has("quiet") ? reply.image->id : reply.image->name) + "\n");
+    context.terminal.out((arguments.has("quiet") ? reply->image->id : reply->image->name) + "\n");
     return 0;
 }
 

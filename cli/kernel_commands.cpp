@@ -74,12 +74,15 @@ Result<int> show(const Arguments& arguments, Context& context) {
 }
 
 Result<int> pull(const Arguments& arguments, Context& context) {
+    Interrupts interrupts;
     Session session = BANGER_TRY(open_session(context));
-    const protocol::PullKernelReply reply = BANGER_TRY(pull_artifact<protocol::PullKernelReply>(
-        session, context, arguments, "io.banger.Kernel.Pull"));
-    if (!reply.kernel)
+    const Result<protocol::PullKernelReply> reply = pull_artifact<protocol::PullKernelReply>(
+        session, context, arguments, "io.banger.Kernel.Pull", interrupts);
+    if (!reply)
+        return report_failure(reply.error(), context, interrupts, pull_cancelled, exit_failed);
+    if (!reply->kernel)
         return Error(Errc::corrupt, "bangerd fetched a kernel, but did not say which");
-    context.terminal.out((arguments.has("quiet") ? reply.kernel->id : reply.kernel->name) + "\n");
+    context.terminal.out((arguments.has("quiet") ? reply->kernel->id : reply->kernel->name) + "\n");
     return 0;
 }
 

@@ -55,7 +55,7 @@ int run_command_line(const CommandTable& table, std::span<const std::string> wor
         return exit_usage;
     }
     const Style& style = terminal.out_style();
-    const Command* command = destination->command;
+    const CommandSpec* command = destination->command;
     if (destination->wants_version) command = table.find("", "version");
     if (!command) {
         terminal.out(destination->group ? help_text(table, *destination->group, style)
@@ -68,7 +68,7 @@ int run_command_line(const CommandTable& table, std::span<const std::string> wor
         return exit_usage;
     }
     if (arguments->has("help")) {
-        Command resolved = *command;
+        CommandSpec resolved = *command;
         if (resolved.resolve) resolved.resolve(resolved);
         terminal.out(help_text(resolved, style));
         return 0;

@@ -35,7 +35,7 @@ std::string did_you_mean(std::string_view word, const std::vector<std::string>& 
 }
 
 /// Why CLI11 gave up, in our words: its own name no remedy.
-Error explain(const Command& command, const std::vector<std::string>& words,
+Error explain(const CommandSpec& command, const std::vector<std::string>& words,
               const std::string& reason) {
     std::vector<std::string> known = {"-h", "--help"};
     for (const Option& option : command.options)
@@ -55,7 +55,7 @@ Error explain(const Command& command, const std::vector<std::string>& words,
     return {Errc::invalid_argument, reason, see_help(command.full_name())};
 }
 
-Result<void> check_words(const Command& command, const Arguments& arguments) {
+Result<void> check_words(const CommandSpec& command, const Arguments& arguments) {
     const Words& expected = command.words;
     const std::string name = "`banger " + command.full_name() + "`";
     if (arguments.words.size() < expected.minimum)
@@ -78,7 +78,7 @@ Result<void> check_words(const Command& command, const Arguments& arguments) {
     return ok();
 }
 
-Result<void> check_choices(const Command& command, const Arguments& arguments) {
+Result<void> check_choices(const CommandSpec& command, const Arguments& arguments) {
     for (const Option& option : command.options) {
         const std::optional<std::string> value = arguments.value(key_of(option));
         if (!value || option.choices.empty()) continue;
@@ -106,8 +106,8 @@ const Group* CommandTable::find_group(std::string_view name) const {
     return found == groups.end() ? nullptr : &*found;
 }
 
-const Command* CommandTable::find(std::string_view group, std::string_view name) const {
-    for (const Command& command : commands)
+const CommandSpec* CommandTable::find(std::string_view group, std::string_view name) const {
+    for (const CommandSpec& command : commands)
         if (command.group == group &&
             (command.name == name ||
              std::ranges::find(command.other_names, name) != command.other_names.end()))
@@ -115,7 +115,7 @@ const Command* CommandTable::find(std::string_view group, std::string_view name)
     return nullptr;
 }
 
-Result<Arguments> parse_arguments(const Command& command, std::vector<std::string> words) {
+Result<Arguments> parse_arguments(const CommandSpec& command, std::vector<std::string> words) {
     Arguments arguments;
     // Cut off first: whatever follows belongs to the guest, word for word.
     const auto separator = std::ranges::find(words, "--");
@@ -180,7 +180,7 @@ Result<Destination> find_destination(const CommandTable& table,
     }
 
     std::vector<std::string> candidates;
-    for (const Command& command : table.commands)
+    for (const CommandSpec& command : table.commands)
         if (command.group == group) candidates.push_back(command.name);
     if (group.empty())
         for (const Group& each : table.groups)
@@ -190,7 +190,7 @@ Result<Destination> find_destination(const CommandTable& table,
     std::string otherwise = see_help(group);
     // `banger run` means `banger vm run`.
     if (group.empty() && !is_flag)
-        for (const Command& command : table.commands)
+        for (const CommandSpec& command : table.commands)
             if (command.name == words[at])
                 otherwise = "Did you mean `banger " + command.full_name() + "`?";
     return Error(

@@ -11,12 +11,12 @@ namespace banger::cli {
 /// Reads the words that follow a command's name. `--help` and `-h` are switches of every command;
 /// with one of them nothing else is checked. Errc::invalid_argument, with the nearest flag or the
 /// right call as the remedy.
-Result<Arguments> parse_arguments(const Command& command, std::vector<std::string> words);
+Result<Arguments> parse_arguments(const CommandSpec& command, std::vector<std::string> words);
 
 /// Where the first words of a command line lead.
 struct Destination {
     const Group* group = nullptr;  ///< its help is asked for, when there is no command
-    const Command* command = nullptr;
+    const CommandSpec* command = nullptr;
     std::vector<std::string> rest;  ///< for parse_arguments()
     bool wants_version = false;     ///< `banger --version`
 };

@@ -89,4 +89,14 @@ Result<int> for_each(const std::vector<std::string>& names, Session& session, Co
     return status;
 }
 
+int report_failure(const Error& error, Context& context, Interrupts& interrupts,
+                   std::string_view cancelled, int status) {
+    if (error.code == Errc::cancelled && interrupts.take() != 0) {
+        context.terminal.note("banger: " + std::string(cancelled) + "\n");
+        return interrupts.exit_status();
+    }
+    context.terminal.error(error);
+    return status;
+}
+
 }  // namespace banger::cli

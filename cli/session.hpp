@@ -2,10 +2,12 @@
 
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "banger/result.hpp"
 #include "cli/command.hpp"
+#include "cli/interrupts.hpp"
 #include "cli/render/terminal.hpp"
 #include "core/client/daemon.hpp"
 #include "core/config/paths.hpp"
@@ -38,6 +40,11 @@ Option quiet_option(const std::string& help);
 using Work = std::function<Result<std::string>(client::Daemon& daemon, const std::string& name)>;
 Result<int> for_each(const std::vector<std::string>& names, Session& session, Context& context,
                      const Work& work);
+
+/// The exit status of a call that failed. One that a signal ended (Errc::cancelled) is told with
+/// `cancelled` and ends as a shell reports signals; everything else is printed and is `status`.
+int report_failure(const Error& error, Context& context, Interrupts& interrupts,
+                   std::string_view cancelled, int status);
 
 /// As `--format json` prints it.
 template <class T>

@@ -1,7 +1,5 @@
-#include <algorithm>
-#include <array>
-
 #include "cli/commands.hpp"
+#include "cli/console.hpp"
 #include "cli/render/progress.hpp"
 #include "cli/render/text.hpp"
 #include "cli/session.hpp"
@@ -109,45 +107,23 @@ Result<int> remove(const Arguments& arguments, Context& context) {
                     });
 }
 
-/// RFC 4648, section 4. Nothing for what is no base64.
-std::optional<std::string> decode_base64(std::string_view text) {
-    static constexpr std::string_view alphabet =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    std::string out;
-    unsigned bits = 0;
-    unsigned value = 0;
-    for (const char c : text) {
-        if (c == '=') break;
-        const std::size_t digit = alphabet.find(c);
-        if (digit == alphabet.npos) return std::nullopt;
-        value = (value << 6 | static_cast<unsigned>(digit)) & 0xffffff;
-        bits += 6;
-        if (bits < 8) continue;
-        bits -= 8;
-        out += static_cast<char>(value >> bits & 0xff);
-    }
-    return out;
-}
-
 Result<int> logs(const Arguments& arguments, Context& context) {
     Session session = BANGER_TRY(open_session(context));
     Terminal& terminal = context.terminal;
     TerminalFilter filter;
-    BANGER_TRY(session.daemon.stream<protocol::LogsOfVmReply>(
-        "io.banger.Vm.Logs", protocol::LogsOfVm{arguments.words[0], arguments.has("follow")},
-        [&](const protocol::LogsOfVmReply& part) -> Result<void> {
-            const std::optional<std::string> bytes = decode_base64(part.data);
-            if (!bytes) return Error(Errc::corrupt, "bangerd sent a console that is no base64");
-            // Raw into a file or pipe; what commands a terminal stays away from one.
-            terminal.out(terminal.out_is_terminal() ? filter(*bytes) : *bytes);
-            return terminal.check_output();
-        }));
+    BANGER_TRY(read_console(session.daemon, arguments.words[0], arguments.has("follow"),
+                            [&](const std::string& bytes) -> Result<void> {
+                                // Raw into a file or pipe; what commands a terminal stays away from
+                                // one.
+                                terminal.out(terminal.out_is_terminal() ? filter(bytes) : bytes);
+                                return terminal.check_output();
+                            }));
     return 0;
 }
 
-Command lifecycle(std::string name, std::string summary, std::string details,
-                  std::vector<Option> options, std::vector<Example> examples,
-                  decltype(Command::run) run) {
+CommandSpec lifecycle(std::string name, std::string summary, std::string details,
+                      std::vector<Option> options, std::vector<Example> examples,
+                      decltype(CommandSpec::run) run) {
     return {"vm",
             std::move(name),
             {},
@@ -193,7 +169,7 @@ void add_vm_commands(CommandTable& table) {
                                {"banger vm delete $(banger vm list -q)", "remove them all"}},
                               list,
                               nullptr});
-    Command ps = table.commands.back();
+    CommandSpec ps = table.commands.back();
     ps.group.clear();
     ps.name = "ps";
     ps.other_names.clear();

@@ -1,12 +1,10 @@
-#include <unistd.h>
-
 #include <charconv>
 #include <chrono>
 #include <cstdlib>
-#include <ctime>
 
 #include "banger/values.hpp"
 #include "cli/commands.hpp"
+#include "cli/console.hpp"
 #include "cli/interrupts.hpp"
 #include "cli/render/progress.hpp"
 #include "cli/render/text.hpp"
@@ -29,6 +27,8 @@ using protocol::Vm;
 
 /// For the delete of `--rm`, whatever else has been interrupted.
 constexpr std::chrono::milliseconds cleanup_patience = 60s;
+
+constexpr const char* nothing_left = "cancelled, nothing is left";
 
 std::chrono::milliseconds since(Clock::time_point begin) {
     return std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - begin);
@@ -143,16 +143,6 @@ Result<Vm> create(Session& session, Context& context, protocol::VmRequest reques
     return *made.vm;
 }
 
-/// What a failed create means for the exit status; prints the error.
-int report_failure(const Error& error, Context& context, Interrupts& interrupts, int status) {
-    if (error.code == Errc::cancelled && interrupts.take() != 0) {
-        context.terminal.note("banger: cancelled, nothing is left\n");
-        return interrupts.exit_status();
-    }
-    context.terminal.error(error);
-    return status;
-}
-
 /// Ssh into the machine with our streams.
 Result<SshEnd> open_ssh(Session& session, Context& context, const Vm& vm,
                         const std::optional<std::vector<std::string>>& words,
@@ -170,7 +160,8 @@ Result<SshEnd> open_ssh(Session& session, Context& context, const Vm& vm,
     call.key = BANGER_TRY(user_key(session)).path;
     call.known_hosts = session.user_paths.known_hosts;
     call.command = words;
-    call.wants_terminal = context.terminal.in_is_terminal();
+    // With its output in a pipe or file a command must not see a terminal, which changes bytes.
+    call.wants_terminal = context.terminal.in_is_terminal() && context.terminal.out_is_terminal();
     BANGER_TRY(remember_host_key(call.known_hosts, call.endpoint));
     return run_ssh(std::move(call), session.user_paths.run, ssh_patience(), interrupts);
 }
@@ -184,6 +175,8 @@ Error explain_no_ssh(Session& session, const Vm& vm, const std::string& reason) 
         for (const protocol::Probe& probe : health->probes)
             if (!probe.ok) message += "\n  probe " + probe.name + ": " + probe.detail;
     if (!health) message += "\n  " + health.error().message;
+    const std::string console = last_console_lines(session.daemon, vm.name, 5);
+    if (!console.empty()) message += "\nThe last lines of its console:\n" + console;
     return {Errc::timed_out, message,
             "The machine is kept. Look at its console: banger vm logs " + vm.name +
                 "\n  Remove it: banger vm delete " + vm.name};
@@ -280,7 +273,7 @@ Result<int> run(const Arguments& arguments, Context& context) {
     Session session = BANGER_TRY(open_session(context));
     const Result<Vm> vm = create(session, context, std::move(*request), true,
                                  arguments.has("quiet"), interrupts, stopwatch);
-    if (!vm) return report_failure(vm.error(), context, interrupts, exit_not_run);
+    if (!vm) return report_failure(vm.error(), context, interrupts, nothing_left, exit_not_run);
 
     int status = 0;
     if (arguments.has("detach"))
@@ -299,7 +292,7 @@ Result<int> create_only(const Arguments& arguments, Context& context) {
     Session session = BANGER_TRY(open_session(context));
     const Result<Vm> vm = create(session, context, std::move(*request), !arguments.has("no-start"),
                                  arguments.has("quiet"), interrupts, stopwatch);
-    if (!vm) return report_failure(vm.error(), context, interrupts, exit_failed);
+    if (!vm) return report_failure(vm.error(), context, interrupts, nothing_left, exit_failed);
     Terminal& terminal = context.terminal;
     if (wants_json(arguments))
         terminal.out(json_text(*vm));
@@ -315,14 +308,15 @@ Result<int> ssh(const Arguments& arguments, Context& context) {
     Session session = BANGER_TRY(open_session(context));
     const Result<protocol::VmReply> shown = session.daemon.call<protocol::VmReply>(
         "io.banger.Vm.Show", protocol::NamedVm{arguments.words[0]}, {.stop_fd = interrupts.fd()});
-    if (!shown) return report_failure(shown.error(), context, interrupts, exit_not_run);
+    if (!shown)
+        return report_failure(shown.error(), context, interrupts, "cancelled", exit_not_run);
     const int status = use(session, context, arguments, shown->vm, interrupts, stopwatch);
     if (arguments.has("timings")) stopwatch.print(context.terminal);
     return status;
 }
 
 /// What the sizes are without a flag, from configuration and host. Help never fails over it.
-void resolve_sizes(Command& command) {
+void resolve_sizes(CommandSpec& command) {
     const Result<PathEnvironment> environment = PathEnvironment::from_process();
     if (!environment) return;
     const Result<Paths> paths = find_paths(RunMode::user, *environment);
@@ -336,6 +330,10 @@ void resolve_sizes(Command& command) {
         return text + ", " + value.source.text();
     };
     for (Option& option : command.options) {
+        const Config::Plugins& plugins = config->plugins;
+        if (option.names == "--backend") option.standard = *plugins.vm_backend;
+        if (option.names == "--network") option.standard = *plugins.network;
+        if (option.names == "--storage") option.standard = *plugins.storage;
         if (option.names == "--image")
             option.standard = from(config->default_image_name, *config->default_image_name);
         if (!sizes) continue;
@@ -359,9 +357,9 @@ std::vector<Option> machine_options() {
         {"--memory", "SIZE", "RAM: 512M, 4GiB; a bare number is MiB", "", {}},
         {"--disk-size", "SIZE", "work disk, mounted at /root", "", {}},
         {"--nat", "", "let the guest reach the world beyond this host", "", {}},
-        {"--backend", "PLUGIN", "what runs it", "plugins.vm_backend", {}},
-        {"--network", "PLUGIN", "what connects it", "plugins.network", {}},
-        {"--storage", "PLUGIN", "what keeps its disks", "plugins.storage", {}},
+        {"--backend", "PLUGIN", "what runs it", "", {}},
+        {"--network", "PLUGIN", "what connects it", "", {}},
+        {"--storage", "PLUGIN", "what keeps its disks", "", {}},
     };
 }
 
@@ -375,7 +373,7 @@ constexpr const char* exit_statuses =
 }  // namespace
 
 void add_vm_run_commands(CommandTable& table) {
-    Command run_command = {
+    CommandSpec run_command = {
         "vm",
         "run",
         {},
@@ -404,7 +402,7 @@ void add_vm_run_commands(CommandTable& table) {
              quiet_option("print nothing but what the guest prints; with -d the id")})
         run_command.options.push_back(option);
 
-    Command create_command = {
+    CommandSpec create_command = {
         "vm",
         "create",
         {},
@@ -423,7 +421,7 @@ void add_vm_run_commands(CommandTable& table) {
                                                     quiet_option("print the id alone")})
         create_command.options.push_back(option);
 
-    Command ssh_command = {
+    CommandSpec ssh_command = {
         "vm",
         "ssh",
         {},

@@ -1,5 +1,7 @@
 #include "fake_bangerd.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
@@ -111,9 +113,10 @@ public:
                           std::string(version().commit),
                           std::string(version().built),
                           "user",
-                          1,
+                          ::getpid(),
                           60,
                           0};
+    std::function<void(const std::string&)> on_call_;
     std::string console_ = "Linux version 6.1.0\nlogin: ";
 
 private:
@@ -128,6 +131,7 @@ private:
         std::unique_lock lock(mutex_);
         calls_.push_back(method + (subject.empty() ? "" : " " + subject) + extra);
         changed_.notify_all();
+        if (on_call_) on_call_(calls_.back());
         if (held_ == method && call != nullptr) {
             if (!changed_.wait(lock, call->stop(), [&] { return held_ != method; })) {
                 ++cancelled_;
@@ -360,11 +364,13 @@ private:
                       "Machines are emulated; use a host with hardware virtualisation"}},
                     {{"vm_defaults.vcpu", "2", "default"}}});
             });
-        system.method<NoParameters, NoReply>("Exit",
-                                             [this](const NoParameters&) -> Result<NoReply> {
-                                                 BANGER_TRY(enter("Exit", "", nullptr));
-                                                 return Error(Errc::busy, "a call is in flight");
-                                             });
+        system.method<NoParameters, NoReply>(
+            "Exit", [this](const NoParameters&) -> Result<NoReply> {
+                BANGER_TRY(enter("Exit", "", nullptr));
+                const std::lock_guard lock(mutex_);
+                if (!on_call_) return Error(Errc::busy, "a call is in flight");
+                return NoReply{};
+            });
         must(server_.add(std::move(system)));
     }
 
@@ -420,6 +426,11 @@ int FakeBangerd::cancelled() const {
     return inside_->cancelled_;
 }
 
+void FakeBangerd::wait_for_cancelled(int count) {
+    std::unique_lock lock(inside_->mutex_);
+    inside_->changed_.wait(lock, [&] { return inside_->cancelled_ >= count; });
+}
+
 void FakeBangerd::fail(const std::string& method, const std::string& vm, Error error) {
     const std::lock_guard lock(inside_->mutex_);
     inside_->failures_[{method, vm}] = std::move(error);
@@ -434,6 +445,11 @@ void FakeBangerd::set_version(std::string number, std::string commit) {
 void FakeBangerd::set_console(std::string bytes) {
     const std::lock_guard lock(inside_->mutex_);
     inside_->console_ = std::move(bytes);
+}
+
+void FakeBangerd::on_call(std::function<void(const std::string&)> hook) {
+    const std::lock_guard lock(inside_->mutex_);
+    inside_->on_call_ = std::move(hook);
 }
 
 }  // namespace banger::cli

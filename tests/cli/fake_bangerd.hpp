@@ -39,10 +39,14 @@ public:
     void release();
     /// How many held calls ended because their caller went.
     [[nodiscard]] int cancelled() const;
+    void wait_for_cancelled(int count);
     /// A call of this method on this machine fails.
     void fail(const std::string& method, const std::string& vm, Error error);
     void set_version(std::string number, std::string commit);
     void set_console(std::string bytes);
+    /// Called on the server's thread before a call is answered; gets what calls() would. Exit
+    /// succeeds once there is one, and is refused as busy before.
+    void on_call(std::function<void(const std::string&)> hook);
 
 private:
     class Inside;

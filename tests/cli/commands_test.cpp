@@ -1,0 +1,216 @@
+#include <gmock/gmock.h>
+
+#include "cli_fixture.hpp"
+#include "core/base/file.hpp"
+#include "golden.hpp"
+
+namespace banger::cli {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+protocol::Vm stopped(const std::string& name) {
+    protocol::Vm vm = sample_vm(name);
+    vm.state = "stopped";
+    vm.ssh.reset();
+    vm.pid.reset();
+    vm.address.reset();
+    return vm;
+}
+
+class CommandsTest : public CliTest {
+protected:
+    void SetUp() override {
+        daemon().add(sample_vm("sandbox"));
+        daemon().add(stopped("web"));
+        protocol::Vm broken = stopped("broken");
+        broken.state = "error";
+        broken.reason = "QEMU ended: \x1b[31mno memory\n";
+        daemon().add(broken);
+    }
+};
+
+/// Everything that is printed for people or scripts, as it is. A word a line of the command.
+class GoldenTest : public CommandsTest,
+                   public testing::WithParamInterface<std::vector<std::string>> {};
+
+TEST_P(GoldenTest, PrintsWhatItAlwaysDid) {
+    // What help shows as resolved must not depend on this host.
+    ASSERT_TRUE(ensure_folder(folder_ / "config/banger", 0700));
+    ASSERT_TRUE(write_file_atomic(folder_ / "config/banger/config.toml",
+                                  "default_image_name = \"debian-bookworm\"\n[vm_defaults]\n"
+                                  "vcpu = 2\nmemory_mib = 2048\ndisk_size = \"8GiB\"\n",
+                                  0600));
+    const Outcome outcome = run(GetParam());
+    std::string text = outcome.out;
+    for (std::size_t at = 0; (at = text.find(folder_.path())) != text.npos;)
+        text.replace(at, folder_.path().size(), "FOLDER");
+    if (!outcome.err.empty()) text += "--- standard error\n" + outcome.err;
+    text += "--- exit status " + std::to_string(outcome.status) + "\n";
+    std::string name = "banger";
+    for (const std::string& word : GetParam())
+        name += "_" + word;
+    expect_golden(name + ".txt", text);
+}
+
+const std::vector<std::vector<std::string>> calls = {
+    std::vector<std::string>{},
+    {"vm"},
+    {"image"},
+    {"kernel"},
+    {"plugin"},
+    {"vm", "run", "--help"},
+    {"vm", "create", "--help"},
+    {"vm", "ssh", "--help"},
+    {"vm", "list", "--help"},
+    {"vm", "show", "--help"},
+    {"vm", "start", "--help"},
+    {"vm", "stop", "--help"},
+    {"vm", "kill", "--help"},
+    {"vm", "delete", "--help"},
+    {"vm", "logs", "--help"},
+    {"image", "list", "--help"},
+    {"image", "pull", "--help"},
+    {"image", "show", "--help"},
+    {"image", "delete", "--help"},
+    {"kernel", "pull", "--help"},
+    {"plugin", "verify", "--help"},
+    std::vector<std::string>{"doctor", "--help"},
+    std::vector<std::string>{"version", "--help"},
+    std::vector<std::string>{"vm", "list"},
+    {"ps"},
+    {"vm", "list", "-q"},
+    {"vm", "list", "--format", "json"},
+    {"vm", "show", "sandbox"},
+    {"vm", "show", "broken"},
+    {"vm", "show", "sandbox", "--format", "json"},
+    {"vm", "show", "web", "--format=json"},
+    std::vector<std::string>{"image", "list"},
+    {"image", "list", "--format", "json"},
+    {"image", "list", "--available"},
+    {"image", "list", "--available", "--format", "json"},
+    {"image", "show", "debian-bookworm"},
+    {"image", "show", "debian-bookworm", "--format", "json"},
+    std::vector<std::string>{"kernel", "list"},
+    {"kernel", "list", "--format", "json"},
+    {"kernel", "list", "--available"},
+    {"kernel", "show", "debian-cloud"},
+    {"kernel", "show", "debian-cloud", "--format", "json"},
+    {"kernel", "delete", "debian-cloud"},
+    std::vector<std::string>{"plugin", "list"},
+    {"plugin", "list", "--format", "json"},
+    {"plugin", "info", "vmm-qemu"},
+    {"plugin", "info", "vmm-qemu", "--format", "json"},
+    std::vector<std::string>{"plugin", "verify"},
+    {"plugin", "info", "nothing"},
+    std::vector<std::string>{"vm", "lisst"},
+    {"vn"},
+    {"run"},
+    {"--verison"},
+    {"vm", "list", "--fromat", "json"},
+    {"vm", "list", "--format", "yaml"},
+    std::vector<std::string>{"vm", "show"},
+    {"vm", "show", "--", "x"},
+    {"vm", "logs", "a", "b"},
+};
+INSTANTIATE_TEST_SUITE_P(Output, GoldenTest, testing::ValuesIn(calls));
+
+TEST_F(CommandsTest, SeveralMachinesAreReportedInTheOrderGivenAndAFailureStopsNone) {
+    daemon().fail("Stop", "web", Error(Errc::busy, "web is being started", "Try again"));
+    daemon().add(sample_vm("stubborn"));
+    const Outcome outcome = run({"vm", "stop", "stubborn", "web", "nobody", "sandbox"});
+    EXPECT_EQ(outcome.status, 1);
+    EXPECT_EQ(outcome.out,
+              "stopped stubborn (forced: the guest did not power off)\nstopped sandbox\n");
+    EXPECT_EQ(outcome.err,
+              "banger: web is being started\n  Try again\n"
+              "banger: there is no machine \"nobody\"\n  See: banger vm list\n");
+}
+
+TEST_F(CommandsTest, SeveralMachinesAreWorkedOnAtOnce) {
+    daemon().hold("Start");
+    Running command = start({"vm", "start", "sandbox", "web", "broken"});
+    // None of them is answered before all of them were asked for.
+    for (const char* name : {"sandbox", "web", "broken"})
+        daemon().wait_for_call(std::string("Start ") + name);
+    daemon().release();
+    const Outcome outcome = command.wait();
+    EXPECT_EQ(outcome.status, 0);
+    EXPECT_EQ(outcome.out, "started sandbox\nstarted web\nstarted broken\n");
+}
+
+TEST_F(CommandsTest, DeleteRemovesAndForceIsPassedOn) {
+    EXPECT_EQ(run({"vm", "delete", "web", "broken"}).out, "deleted web\ndeleted broken\n");
+    EXPECT_EQ(run({"vm", "rm", "-f", "sandbox"}).out, "deleted sandbox\n");
+    EXPECT_THAT(daemon().names(), IsEmpty());
+    EXPECT_THAT(daemon().calls(), testing::Contains("Delete sandbox force"));
+    const Outcome again = run({"vm", "delete", "sandbox"});
+    EXPECT_EQ(again.status, 1);
+    EXPECT_EQ(run({"vm", "list"}).out, "");
+    EXPECT_THAT(run({"vm", "list"}).err, HasSubstr("banger vm run"));
+    EXPECT_EQ(run({"vm", "list", "--format", "json"}).out, "[]\n");
+}
+
+TEST_F(CommandsTest, KillEndsOne) {
+    EXPECT_EQ(run({"vm", "kill", "sandbox"}).out, "killed sandbox\n");
+    EXPECT_THAT(daemon().calls(), ElementsAre("Kill sandbox"));
+}
+
+TEST_F(CommandsTest, LogsIntoAPipeAreEveryByteAsItCame) {
+    std::string bytes = "\x1b[31mred\x1b[0m \r\n";
+    bytes += std::string("\0\xff\x80", 3);
+    daemon().set_console(bytes);
+    const Outcome outcome = run({"vm", "logs", "sandbox"});
+    EXPECT_EQ(outcome.status, 0);
+    EXPECT_EQ(outcome.out, bytes);
+}
+
+TEST_F(CommandsTest, PullPrintsStagesAsideAndTheNameAsResult) {
+    const Outcome outcome = run({"image", "pull", "debian-bookworm", "--refresh"});
+    EXPECT_EQ(outcome.status, 0);
+    EXPECT_EQ(outcome.out, "debian-bookworm\n");
+    EXPECT_EQ(outcome.err, "downloading\n");
+    EXPECT_THAT(daemon().calls(), ElementsAre("Pull debian-bookworm refresh"));
+    EXPECT_EQ(run({"image", "pull", "debian-bookworm", "-q"}).err, "");
+}
+
+TEST_F(CommandsTest, CtrlCDuringAPullCancelsIt) {
+    daemon().hold("Pull");
+    Running command = start({"image", "pull", "debian-bookworm"});
+    daemon().wait_for_call("Pull");
+    command.signal(2);
+    EXPECT_EQ(command.wait().status, 130);
+    daemon().wait_for_cancelled(1);
+}
+
+TEST_F(CommandsTest, DoctorWithAWarningIsASuccess) {
+    const Outcome outcome = run({"doctor"});
+    EXPECT_EQ(outcome.status, 0);
+    EXPECT_THAT(outcome.out, HasSubstr("WARN  kvm          the CPU shows neither vmx nor svm\n"
+                                       "      → Machines are emulated"));
+    EXPECT_THAT(outcome.out, HasSubstr("vm_defaults.vcpu  2      default\n"));
+}
+
+TEST_F(CommandsTest, VersionNamesBoth) {
+    EXPECT_THAT(run({"version"}).out, testing::MatchesRegex("banger [^\n]*\nbangerd [^\n]*, "
+                                                            "running in user mode\n"));
+    EXPECT_EQ(run({"--version"}).out, run({"version"}).out);
+    EXPECT_THAT(run({"version", "--format", "json"}).out, HasSubstr("\"mode\": \"user\""));
+}
+
+TEST_F(CommandsTest, AFullDiskUnderStandardOutputIsAnError) {
+    Command command;
+    command.program = "/bin/sh";
+    command.arguments = {"-c", "exec \"$0\" vm list >/dev/full", program_};
+    command.environment = environment_;
+    const Result<CommandOutput> output =
+        run_command(command, std::chrono::seconds(30), ByteCount::mib(1), {});
+    ASSERT_TRUE(output);
+    EXPECT_EQ(output->status.code, 1);
+    EXPECT_THAT(output->standard_error, HasSubstr("writing to standard output"));
+}
+
+}  // namespace
+}  // namespace banger::cli
