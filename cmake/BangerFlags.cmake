@@ -40,6 +40,10 @@ endif()
 add_compile_options(${sanitizer_flags})
 add_link_options(${sanitizer_flags})
 
+if(BANGER_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
+
 option(BANGER_COVERAGE "count executed lines" OFF)
 if(BANGER_COVERAGE)
   add_compile_options(--coverage)

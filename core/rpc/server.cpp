@@ -239,20 +239,21 @@ private:
     std::condition_variable work_;
     std::deque<std::function<void()>> waiting_;
     std::vector<std::thread> threads_;
-    std::size_t idle_ = 0;
+    std::size_t running_ = 0;
     bool is_finishing_ = false;
 };
 
 bool Workers::add(std::function<void()> task) {
     const std::lock_guard lock(mutex_);
-    if (waiting_.size() >= idle_ && threads_.size() < most_threads_) {
+    const std::size_t pending = waiting_.size() + running_;
+    if (pending >= threads_.size() && threads_.size() < most_threads_) {
         try {
             threads_.emplace_back([this] { run(); });
         } catch (const std::system_error&) {
             // The system has no thread left; those that run will come to it.
             if (threads_.empty()) return false;
         }
-    } else if (waiting_.size() >= idle_ + most_waiting_) {
+    } else if (pending >= most_threads_ + most_waiting_) {
         return false;
     }
     waiting_.push_back(std::move(task));
@@ -263,15 +264,16 @@ bool Workers::add(std::function<void()> task) {
 void Workers::run() {
     std::unique_lock lock(mutex_);
     while (true) {
-        ++idle_;
         work_.wait(lock, [&] { return is_finishing_ || !waiting_.empty(); });
-        --idle_;
         if (waiting_.empty()) return;
-        const std::function<void()> task = std::move(waiting_.front());
+        std::function<void()> task = std::move(waiting_.front());
         waiting_.pop_front();
+        ++running_;
         lock.unlock();
         task();
+        task = {};  // what it holds may end here, but not under the lock
         lock.lock();
+        --running_;
     }
 }
 
@@ -572,7 +574,7 @@ std::string Job::run() {
         const auto seconds = std::chrono::ceil<std::chrono::seconds>(method_.options.deadline);
         reply = failed_reply(interface_.name(),
                              {Errc::timed_out, method_.name + " took longer than " +
-                                                   std::to_string(seconds.count()) + " seconds"});
+                                                   std::to_string(seconds.count()) + " s"});
     }
     return framed(interface_.name(), reply);
 }

@@ -519,7 +519,7 @@ TEST_F(ServerTest, ADeadlineStopsTheJobAndSaysSo) {
         client().call<WaitReply>("io.banger.Clock.Wait", WaitFor{"deadline"});
     ASSERT_FALSE(reply);
     EXPECT_EQ(reply.error().code, Errc::timed_out);
-    EXPECT_EQ(reply.error().message, "Wait took longer than 1 seconds");
+    EXPECT_EQ(reply.error().message, "Wait took longer than 1 s");
     EXPECT_TRUE(events_.wait("stopped deadline"));
 }
 
