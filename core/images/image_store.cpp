@@ -382,8 +382,6 @@ Result<KernelRecord> ImageStore::pull_kernel(const Found& found, const ArtifactN
                                              Call& call) {
     const ArtifactManifest& manifest = found.manifest;
     BANGER_TRY(check_parts(manifest, PartFormat::kernel_tree));
-    const UniqueFd agent =
-        BANGER_TRY(open_read(places_.agent).context("looking for the guest's init"));
     if (replaced) BANGER_TRY(remove_kernel(replaced->name.str()));
 
     const std::string id = new_artifact_id();
@@ -398,7 +396,7 @@ Result<KernelRecord> ImageStore::pull_kernel(const Found& found, const ArtifactN
     BANGER_TRY(with_parts(*found.source, manifest, partial, call,
                           [&](std::span<const UniqueFd> parts) -> Result<void> {
                               files = BANGER_TRY(
-                                  images::import_kernel_tree(parts[0], folder, agent, call.stop()));
+                                  images::import_kernel_tree(parts[0], folder, call.stop()));
                               return ok();
                           })
                    .context("pulling " + manifest.reference));

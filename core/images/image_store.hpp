@@ -41,7 +41,6 @@ public:
         std::string images;     ///< folder of folders
         std::string kernels;    ///< folder of folders
         std::string templates;  ///< empty file systems, one for each size
-        std::string agent;      ///< the static banger-vsock-agent, which becomes /init
     };
 
     ImageStore(Store& store, std::vector<NamedImageSource> sources, Places places);

@@ -277,10 +277,9 @@ Result<std::map<std::string, std::string>> pick_modules(const UniqueFd& spool,
     return modules;
 }
 
-/// The base archive: /init, /modules/*.ko and /modules/list with lines "CONDITION FILE".
+/// The base archive: /modules/*.ko and /modules/list with lines "CONDITION FILE".
 Result<std::string> build_initramfs(const UniqueFd& spool, const std::string& version,
-                                    const ModuleDependencies& dependencies,
-                                    std::string_view agent_binary) {
+                                    const ModuleDependencies& dependencies) {
     std::string list;
     std::set<std::string> paths;
     for (const ModuleGroup& group : module_groups()) {
@@ -290,7 +289,6 @@ Result<std::string> build_initramfs(const UniqueFd& spool, const std::string& ve
         }
     }
     CpioWriter cpio;
-    BANGER_TRY(cpio.add_file("init", 0755, agent_binary));
     BANGER_TRY(cpio.add_file("modules/list", 0644, list));
     for (const auto& [path, content] : BANGER_TRY(pick_modules(spool, paths)))
         BANGER_TRY(cpio.add_file("modules/" + module_name(path) + ".ko", 0644, content));
@@ -334,9 +332,7 @@ Result<ByteCount> write_modules_image(const UniqueFd& folder, const UniqueFd& sp
 }  // namespace
 
 Result<KernelFiles> import_kernel_tree(const UniqueFd& tar, const UniqueFd& folder,
-                                       const UniqueFd& agent, std::stop_token stop) {
-    const std::string agent_binary =
-        BANGER_TRY(read_all(agent.get(), ByteCount::mib(64)).context("reading the guest agent"));
+                                       std::stop_token stop) {
     const UniqueFd spool = BANGER_TRY(make_file(folder, "modules.tar"));
     unlinkat(folder.get(), "modules.tar", 0);  // O_TMPFILE is not on every file system
 
@@ -351,8 +347,7 @@ Result<KernelFiles> import_kernel_tree(const UniqueFd& tar, const UniqueFd& fold
     const std::string vmlinux = BANGER_TRY(extract_vmlinux(std::exchange(tree.kernel_image, {})));
     files.pvh = has_pvh_entry(vmlinux);
     files.vmlinux_size = BANGER_TRY(write_file(folder, "vmlinux", vmlinux));
-    const std::string initramfs =
-        BANGER_TRY(build_initramfs(spool, files.version, dependencies, agent_binary));
+    const std::string initramfs = BANGER_TRY(build_initramfs(spool, files.version, dependencies));
     files.initramfs_size = BANGER_TRY(write_file(folder, "initramfs.img", initramfs));
     files.modules_size = BANGER_TRY(write_modules_image(folder, spool, stop));
     return files;

@@ -22,15 +22,16 @@ struct KernelFiles {
 /// [usr/]lib/modules/VERSION with what depmod writes) and makes in `folder` (an open, empty folder)
 ///
 ///   vmlinux        the ELF kernel
-///   initramfs.img  init and the modules it needs to find its disks, uncompressed cpio
+///   initramfs.img  the modules that init needs to find its disks, uncompressed cpio; init itself,
+///                  which is of this build and not of the kernel, is appended at each start
 ///   modules.ext4   a read-only file system whose root holds VERSION/, for /lib/modules of the
 ///   guest
 ///
-/// `agent_fd` is the static banger-vsock-agent, which becomes /init. Reads the stream once; modules
-/// pass through a nameless file beside the results, so memory stays flat. Each result is fsynced;
+/// Reads the stream once; modules pass through a nameless file beside the results, so memory stays
+/// flat. Each result is fsynced;
 /// on failure `folder` may hold some of them, and the caller removes the folder. Exactly one kernel
 /// must be in the tree. Errc::corrupt, Errc::no_space, Errc::cancelled. Blocks; any thread.
 Result<KernelFiles> import_kernel_tree(const UniqueFd& tar, const UniqueFd& folder,
-                                       const UniqueFd& agent, std::stop_token stop);
+                                       std::stop_token stop);
 
 }  // namespace banger::images

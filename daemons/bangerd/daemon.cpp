@@ -130,7 +130,7 @@ void Daemon::Inside::open_machines(HostSize host) {
         sources.push_back({name.str(), source});
     images = std::make_unique<ImageStore>(
         *store, std::move(sources),
-        ImageStore::Places{paths.images, paths.kernels, paths.state + "/templates", options.agent});
+        ImageStore::Places{paths.images, paths.kernels, paths.state + "/templates"});
     watch = std::make_unique<MachineWatch>(
         io,
         [this](const VmId& vm, const ProcessId& process) { machines->handle_exit(vm, process); },

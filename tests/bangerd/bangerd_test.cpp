@@ -1,0 +1,308 @@
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <optional>
+#include <thread>
+
+#include "core/base/child.hpp"
+#include "core/base/file.hpp"
+#include "core/base/process.hpp"
+#include "core/client/connection.hpp"
+#include "core/protocol/image_fields.hpp"
+#include "core/protocol/system_fields.hpp"
+#include "core/protocol/vm_fields.hpp"
+#include "tests/base/temp_folder.hpp"
+
+namespace banger {
+namespace {
+
+using namespace std::chrono_literals;
+using namespace protocol;
+using client::Connection;
+
+constexpr const char* all_fake =
+    "[plugins]\nnetwork = \"fake\"\ndns = \"fake\"\nstorage = \"fake\"\nvm_backend = \"fake\"\n"
+    "image_sources = [\"fake\"]\n";
+
+/// The real bangerd, as the command starts it, on the fake plugins.
+class Bangerd : public ::testing::Test {
+protected:
+    void SetUp() override {
+        for (const char* part : {"state", "cache", "config/banger", "run", "home"})
+            ASSERT_TRUE(ensure_folder(folder_ / part, 0700));
+        configure("");
+    }
+    void configure(const std::string& more) {
+        ASSERT_TRUE(
+            write_file_atomic(folder_ / "config/banger/config.toml", all_fake + more, 0600));
+    }
+
+    /// Starts one and returns what it says on its ready descriptor.
+    std::string start(const std::string& idle_seconds = "0") {
+        int ends[2];
+        EXPECT_EQ(::pipe2(ends, O_CLOEXEC), 0);
+        const UniqueFd says(ends[0]);
+        UniqueFd ready(ends[1]);
+        Command command;
+        command.program = std::string(BANGER_BIN) + "/bangerd";
+        command.arguments = {"--user", "--ready-fd", std::to_string(ready.get()), "--idle-seconds",
+                             idle_seconds};
+        command.environment = minimal_environment();
+        for (const auto& [name, part] :
+             std::map<std::string, std::string>{{"HOME", "home"},
+                                                {"XDG_STATE_HOME", "state"},
+                                                {"XDG_CACHE_HOME", "cache"},
+                                                {"XDG_CONFIG_HOME", "config"},
+                                                {"XDG_RUNTIME_DIR", "run"}})
+            command.environment[name] = folder_ / part;
+        command.inherited = {ready.get()};
+        Result<Child> child = spawn(command);
+        EXPECT_TRUE(child);
+        daemon_.emplace(std::move(*child));
+        ready.reset();
+        return *read_all(says.get(), ByteCount::kib(64));
+    }
+    Connection connect() {
+        Result<Connection> connection =
+            Connection::connect(folder_ / "run/banger/bangerd.sock", 10s);
+        EXPECT_TRUE(connection) << connection.error().text();
+        return std::move(*connection);
+    }
+    static CreateVm wanted(const std::string& name) {
+        CreateVm create;
+        create.request.name = name;
+        create.request.image = "fake:small";
+        create.request.disk = ByteCount::mib(64).count();
+        create.request.root = ByteCount::mib(256).count();
+        return create;
+    }
+    static std::vector<Vm> machines(Connection& connection) {
+        const Result<ListVmsReply> all =
+            connection.call<ListVmsReply>("io.banger.Vm.List", ListVms{});
+        EXPECT_TRUE(all) << all.error().text();
+        return all ? all->vms : std::vector<Vm>{};
+    }
+    /// Everything of a machine that is on the host: files below the folders of plugins and
+    /// machines.
+    std::string leftovers() {
+        const Result<CommandOutput> found = run_command(
+            {.program = *find_program("find"),
+             .arguments = {folder_ / "state/banger/plugins", folder_ / "state/banger/vms",
+                           folder_ / "run/banger/p", "-type", "f", "-o", "-type", "s"}},
+            30s, ByteCount::kib(64), {});
+        return found ? found->standard_output : found.error().text();
+    }
+
+    TempFolder folder_;
+    std::optional<Child> daemon_;
+};
+
+TEST_F(Bangerd, AMachineComesAndGoes) {
+    ASSERT_EQ(start(), "ready\n");
+    Connection daemon = connect();
+    std::vector<std::string> stages;
+    const Result<CreateVmReply> made =
+        daemon.call<CreateVmReply>("io.banger.Vm.Create", wanted("sandbox"),
+                                   {.on_progress = [&](const banger::Progress& progress) {
+                                       stages.push_back(progress.stage);
+                                   }});
+    ASSERT_TRUE(made) << made.error().text();
+    EXPECT_EQ(made->vm->state, "running");
+    EXPECT_FALSE(made->timings->empty());
+    EXPECT_FALSE(stages.empty());
+    ASSERT_EQ(machines(daemon).size(), 1u);
+    const Result<VmReply> gone =
+        daemon.call<VmReply>("io.banger.Vm.Delete", DeleteVm{made->vm->id, true});
+    ASSERT_TRUE(gone) << gone.error().text();
+    EXPECT_TRUE(machines(daemon).empty());
+    EXPECT_EQ(leftovers(), "");
+    EXPECT_EQ(daemon.call<VmReply>("io.banger.Vm.Show", NamedVm{"sandbox"}).error().code,
+              Errc::not_found);
+}
+
+TEST_F(Bangerd, AClientThatGoesAwayCancelsWhatItAskedFor) {
+    configure("[plugin.fake]\nhang = [\"vm-backend.start\"]\n");
+    ASSERT_EQ(start(), "ready\n");
+    std::stop_source gone;
+    Connection client = connect();
+    const Result<CreateVmReply> made =
+        client.call<CreateVmReply>("io.banger.Vm.Create", wanted("sandbox"),
+                                   {.on_progress =
+                                        [&](const banger::Progress& progress) {
+                                            if (progress.stage == "starting the machine")
+                                                gone.request_stop();
+                                        },
+                                    .stop = gone.get_token()});
+    EXPECT_EQ(made.error().code, Errc::cancelled);
+    Connection other = connect();
+    while (!machines(other).empty())
+        std::this_thread::yield();
+    EXPECT_EQ(leftovers(), "");
+}
+
+TEST_F(Bangerd, ASecondOneIsRefused) {
+    ASSERT_EQ(start(), "ready\n");
+    Child first = std::move(*daemon_);
+    EXPECT_NE(start().find("another bangerd of yours runs already"), std::string::npos);
+    Connection daemon = connect();
+    EXPECT_TRUE(machines(daemon).empty()) << "the first still serves";
+}
+
+TEST_F(Bangerd, LeavesWhenIdleButNotWhileAMachineRuns) {
+    ASSERT_EQ(start("1"), "ready\n");
+    {
+        Connection daemon = connect();
+        ASSERT_TRUE(daemon.call<CreateVmReply>("io.banger.Vm.Create", wanted("sandbox")));
+    }
+    EXPECT_FALSE(*wait_for_exit(daemon_->pidfd(), 2500ms, {})) << "it left under a running machine";
+    {
+        Connection daemon = connect();
+        ASSERT_TRUE(daemon.call<VmReply>("io.banger.Vm.Delete", DeleteVm{"sandbox", true}));
+    }
+    EXPECT_TRUE(*wait_for_exit(daemon_->pidfd(), 30s, {})) << "it stays for ever";
+    EXPECT_TRUE(daemon_->wait({})->is_success());
+    EXPECT_FALSE(path_exists(folder_ / "run/banger/bangerd.sock"));
+}
+
+TEST_F(Bangerd, MachinesOutliveItHoweverItEnds) {
+    for (const int signal : {SIGTERM, SIGKILL}) {
+        SCOPED_TRACE(signal);
+        ASSERT_EQ(start(), "ready\n");
+        std::optional<std::int64_t> pid;
+        {
+            Connection daemon = connect();
+            const Result<CreateVmReply> made =
+                daemon.call<CreateVmReply>("io.banger.Vm.Create", wanted("sandbox"));
+            ASSERT_TRUE(made) << made.error().text();
+            pid = made->vm->pid;
+        }
+        ASSERT_TRUE(send_signal(daemon_->pidfd(), signal));
+        ASSERT_TRUE(daemon_->wait({}));
+        ASSERT_TRUE(process_id_of(*pid)) << "the machine died with its daemon";
+        ASSERT_EQ(start(), "ready\n");
+        Connection daemon = connect();
+        const std::vector<Vm> found = machines(daemon);
+        ASSERT_EQ(found.size(), 1u);
+        EXPECT_EQ(found[0].state, "running");
+        EXPECT_EQ(found[0].pid, pid);
+        ASSERT_TRUE(daemon.call<VmReply>("io.banger.Vm.Delete", DeleteVm{"sandbox", true}));
+        EXPECT_EQ(leftovers(), "");
+        daemon_->terminate(10s);
+    }
+}
+
+TEST_F(Bangerd, KilledInTheMiddleOfACreateTheNextOneLeavesNothing) {
+    configure("[plugin.fake]\nhang = [\"vm-backend.start\"]\n");
+    ASSERT_EQ(start(), "ready\n");
+    Connection client = connect();
+    (void)client.call<CreateVmReply>("io.banger.Vm.Create", wanted("sandbox"),
+                                     {.on_progress = [&](const banger::Progress& progress) {
+                                         if (progress.stage == "starting the machine")
+                                             (void)send_signal(daemon_->pidfd(), SIGKILL);
+                                     }});
+    ASSERT_EQ(daemon_->wait({})->signal, SIGKILL);
+    configure("");
+    ASSERT_EQ(start(), "ready\n");
+    Connection daemon = connect();
+    EXPECT_TRUE(machines(daemon).empty());
+    EXPECT_EQ(leftovers(), "");
+    EXPECT_TRUE(daemon.call<CreateVmReply>("io.banger.Vm.Create", wanted("sandbox")))
+        << "the name is free again";
+    ASSERT_TRUE(daemon.call<VmReply>("io.banger.Vm.Delete", DeleteVm{"sandbox", true}));
+}
+
+TEST_F(Bangerd, AConfigurationThatIsWrongIsSaidWithFileAndLine) {
+    configure("default_imgae_name = \"x\"\n");
+    const std::string said = start();
+    EXPECT_NE(said.find("config.toml:7"), std::string::npos) << said;
+    EXPECT_NE(said.find("default_image_name"), std::string::npos) << said;
+    EXPECT_EQ(daemon_->wait({})->code, 1);
+}
+
+TEST_F(Bangerd, ADamagedDatabaseIsRefusedAndLeftAlone) {
+    ASSERT_TRUE(ensure_folder(folder_ / "state/banger", 0700));
+    const std::string path = folder_ / "state/banger/banger.db";
+    ASSERT_TRUE(write_file_atomic(path, std::string(8192, 'x'), 0600));
+    EXPECT_NE(start(), "ready\n");
+    EXPECT_EQ(read_file(path, ByteCount::kib(64)).value_or(""), std::string(8192, 'x'));
+}
+
+TEST_F(Bangerd, BadInputIsRefusedAtTheEdge) {
+    ASSERT_EQ(start(), "ready\n");
+    Connection daemon = connect();
+    const auto refusal = [&](CreateVm create) {
+        const Result<CreateVmReply> made =
+            daemon.call<CreateVmReply>("io.banger.Vm.Create", create);
+        EXPECT_FALSE(made);
+        return made ? Error() : made.error();
+    };
+    CreateVm create = wanted("sandbox");
+    create.request.name = "../../etc";
+    EXPECT_EQ(refusal(create).code, Errc::invalid_argument);
+    create = wanted("sandbox");
+    create.request.vcpus = 0;
+    EXPECT_EQ(refusal(create).code, Errc::invalid_argument);
+    create = wanted("sandbox");
+    create.request.memory = ~std::uint64_t{0};
+    EXPECT_EQ(refusal(create).code, Errc::invalid_argument);
+    create = wanted("sandbox");
+    create.request.authorized_keys = {"ssh-ed25519 AAAA\ncommand=\"x\" ssh-ed25519 BBBB"};
+    EXPECT_EQ(refusal(create).code, Errc::invalid_argument);
+    create = wanted("sandbox");
+    create.request.image = "fake:small,fail";
+    EXPECT_FALSE(refusal(create).remedy.empty());
+    for (const char* lie : {"fake:small,lie", "fake:small,short"}) {
+        create.request.image = lie;
+        EXPECT_EQ(refusal(create).code, Errc::corrupt) << lie;
+    }
+    create.request.image = "fake:small,fail-fetch";
+    EXPECT_FALSE(refusal(create).message.empty());
+    EXPECT_TRUE(machines(daemon).empty());
+    EXPECT_EQ(leftovers(), "");
+    const Result<ListImagesReply> images =
+        daemon.call<ListImagesReply>("io.banger.Image.List", NoParameters{});
+    ASSERT_TRUE(images);
+    EXPECT_TRUE(images->images.empty());
+    EXPECT_EQ(*list_folder(folder_ / "state/banger/images"), std::vector<std::string>{});
+}
+
+TEST_F(Bangerd, AnImageInUseIsNotDeletedAndSaysByWhom) {
+    ASSERT_EQ(start(), "ready\n");
+    Connection daemon = connect();
+    CreateVm create = wanted("sandbox");
+    create.start = false;
+    ASSERT_TRUE(daemon.call<CreateVmReply>("io.banger.Vm.Create", create));
+    const Result<DeleteImageReply> refused =
+        daemon.call<DeleteImageReply>("io.banger.Image.Delete", NamedArtifact{"fake-small"});
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, Errc::in_use);
+    EXPECT_NE(refused.error().text().find("sandbox"), std::string::npos) << refused.error().text();
+    ASSERT_TRUE(daemon.call<VmReply>("io.banger.Vm.Delete", DeleteVm{"sandbox", true}));
+    EXPECT_TRUE(
+        daemon.call<DeleteImageReply>("io.banger.Image.Delete", NamedArtifact{"fake-small"}));
+    EXPECT_EQ(*list_folder(folder_ / "state/banger/images"), std::vector<std::string>{});
+}
+
+TEST_F(Bangerd, TwoPullsOfOneImageDoTheWorkOnce) {
+    ASSERT_EQ(start(), "ready\n");
+    std::string ids[4];
+    {
+        std::vector<std::jthread> threads;
+        for (std::string& id : ids)
+            threads.emplace_back([&] {
+                Connection daemon = connect();
+                const Result<PullImageReply> pulled = daemon.call<PullImageReply>(
+                    "io.banger.Image.Pull", PullArtifact{"fake:large", {}, false});
+                EXPECT_TRUE(pulled) << pulled.error().text();
+                if (pulled) id = pulled->image->id;
+            });
+    }
+    for (const std::string& id : ids)
+        EXPECT_EQ(id, ids[0]);
+    EXPECT_EQ(list_folder(folder_ / "state/banger/images")->size(), 1u);
+}
+
+}  // namespace
+}  // namespace banger
