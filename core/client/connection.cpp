@@ -16,6 +16,9 @@ namespace banger::client {
 
 namespace {
 
+/// How long a cancelled call may take to undo what it made.
+constexpr std::chrono::seconds undo_patience{20};
+
 constexpr std::size_t chunk_bytes = std::size_t{64} << 10;
 
 rpc::WaitLimits limits_of(const CallOptions& options) {
@@ -125,13 +128,25 @@ Result<rpc::Json> Connection::exchange(const rpc::CallMessage& call, const CallO
     const rpc::WaitLimits limits = limits_of(options);
     BANGER_TRY(send(call, options));
     Result<rpc::ReplyMessage> last = receive_last(limits, options, on_reply);
+    if (!last && last.error().code == Errc::cancelled) last = cancel(std::move(last).error());
     if (!last) {
-        // Half an exchange cannot be continued; closing is also how the daemon learns of a stop.
+        // Half an exchange cannot be continued.
         close();
         return std::move(last).error();
     }
     if (!last->error.empty()) return rpc::error_of(*last);
     return std::move(last->parameters);
+}
+
+/// Closing our half tells the daemon to stop; its answer comes when what it made is undone. If the
+/// call was quicker than the stop, what it made is the result.
+Result<rpc::ReplyMessage> Connection::cancel(Error why) {
+    ::shutdown(socket_.get(), SHUT_WR);
+    rpc::WaitLimits limits;
+    limits.deadline = std::chrono::steady_clock::now() + undo_patience;
+    Result<rpc::ReplyMessage> last = receive_last(limits, {}, {});
+    if (last && last->error.empty()) return last;
+    return why;
 }
 
 Result<rpc::ReplyMessage> Connection::receive_last(const rpc::WaitLimits& limits,

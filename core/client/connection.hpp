@@ -20,9 +20,9 @@ namespace banger::client {
 struct CallOptions {
     /// Gets each progress reply, on the calling thread; the call is sent with `more`.
     std::function<void(const Progress&)> on_progress = {};
-    /// Either ends the call with Errc::cancelled: the connection is closed, which is how the daemon
-    /// learns of it, and is of no use any more. stop_fd does so when it becomes readable (a
-    /// signalfd), and stays the caller's.
+    /// Either ends the call with Errc::cancelled, once the daemon has undone what it made (20 s at
+    /// most); the connection is of no use any more. A call that was quicker than the stop gives its
+    /// result. stop_fd does so when it becomes readable (a signalfd), and stays the caller's.
     std::stop_token stop = {};
     int stop_fd = -1;
     /// For the whole call; zero is none. Errc::timed_out closes the connection too.
@@ -98,6 +98,7 @@ private:
     Result<rpc::Json> exchange(const rpc::CallMessage& call, const CallOptions& options,
                                const OnReply& on_reply);
     Result<void> send(const rpc::CallMessage& call, const CallOptions& options);
+    Result<rpc::ReplyMessage> cancel(Error why);
     Result<rpc::ReplyMessage> receive_last(const rpc::WaitLimits& limits,
                                            const CallOptions& options, const OnReply& on_reply);
 

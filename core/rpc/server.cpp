@@ -416,20 +416,23 @@ void Connection::received(error_code error, std::size_t count) {
     read();
 }
 
-/// Also when it closed only its sending half: nobody waits for what has not begun. What is answered
-/// already still goes out.
+/// What it asked for last is cancelled and what has not begun is dropped. A peer that closed only
+/// its sending half may be waiting for the answer, which comes when everything is undone.
 void Connection::peer_closed() {
     has_peer_closed_ = true;
     read_timer_.cancel();
-    if (job_) job_->request_stop();
-    if (job_ || replies_.empty()) close({});
+    if (job_)
+        job_->request_stop();
+    else if (replies_.empty())
+        close({});
 }
 
 void Connection::process() {
     bool has_taken_one = false;
     // One after the other, so that replies come in the order of the requests; none while the peer
     // does not read those it has.
-    while (!is_closed_ && !job_ && backlog_->bytes() < server_->limits().output_bytes) {
+    while (!is_closed_ && !has_peer_closed_ && !job_ &&
+           backlog_->bytes() < server_->limits().output_bytes) {
         const std::optional<std::string> text = splitter_.next();
         if (!text) break;
         has_taken_one = true;
@@ -508,6 +511,7 @@ void Connection::job_done(std::string reply, bool is_oneway) {
     job_.reset();
     if (is_closed_) return;
     if (!is_oneway) send(std::move(reply));
+    if (has_peer_closed_ && replies_.empty()) return close({});
     process();
     close_if_drained();
 }

@@ -87,11 +87,17 @@ protected:
     /// Everything of a machine that is on the host: files below the folders of plugins and
     /// machines.
     std::string leftovers() {
-        const Result<CommandOutput> found = run_command(
-            {.program = *find_program("find"),
-             .arguments = {folder_ / "state/banger/plugins", folder_ / "state/banger/vms",
-                           folder_ / "run/banger/p", "-type", "f", "-o", "-type", "s"}},
-            30s, ByteCount::kib(64), {});
+        Command find;
+        find.program = *find_program("find");
+        find.arguments = {folder_ / "state/banger/plugins",
+                          folder_ / "state/banger/vms",
+                          folder_ / "run/banger/p",
+                          "-type",
+                          "f",
+                          "-o",
+                          "-type",
+                          "s"};
+        const Result<CommandOutput> found = run_command(find, 30s, ByteCount::kib(64), {});
         return found ? found->standard_output : found.error().text();
     }
 
@@ -214,9 +220,10 @@ TEST_F(Bangerd, KilledInTheMiddleOfACreateTheNextOneLeavesNothing) {
 }
 
 TEST_F(Bangerd, AConfigurationThatIsWrongIsSaidWithFileAndLine) {
-    configure("default_imgae_name = \"x\"\n");
+    ASSERT_TRUE(write_file_atomic(folder_ / "config/banger/config.toml",
+                                  "\ndefault_imgae_name = \"x\"\n", 0600));
     const std::string said = start();
-    EXPECT_NE(said.find("config.toml:7"), std::string::npos) << said;
+    EXPECT_NE(said.find("config.toml:2"), std::string::npos) << said;
     EXPECT_NE(said.find("default_image_name"), std::string::npos) << said;
     EXPECT_EQ(daemon_->wait({})->code, 1);
 }

@@ -446,6 +446,8 @@ TEST_F(ServerTest, ClosingTheSendingHalfStopsTheJobToo) {
     ASSERT_TRUE(events_.wait("begun half"));
     ASSERT_EQ(::shutdown(fd.get(), SHUT_WR), 0);
     EXPECT_TRUE(events_.wait("stopped half"));
+    // Whoever waits for the answer knows by it that everything is undone.
+    EXPECT_NE(read(fd).find(R"("code":"cancelled")"), std::string::npos);
     EXPECT_EQ(read(fd), "");
 }
 
