@@ -89,7 +89,7 @@ void leave_agent(BootState& state, char* name) {
     prctl(PR_SET_NAME, "banger-agent");
     const UniqueFd score(open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC));
     [[maybe_unused]] const Result<void> ignored = write_bytes(score.get(), "-1000");
-    AgentServer(*std::move(channel), state).run();
+    AgentServer(*std::move(channel), state, begin_shutdown).run();
     _exit(1);
 }
 

@@ -18,7 +18,6 @@
 
 #include "core/guest/agent_protocol.hpp"
 #include "daemons/vsock-agent/proc_net.hpp"
-#include "daemons/vsock-agent/shutdown.hpp"
 #include "daemons/vsock-agent/stats.hpp"
 #include "daemons/vsock-agent/system.hpp"
 
@@ -65,8 +64,8 @@ UniqueFd open_signals() {
 
 }  // namespace
 
-AgentServer::AgentServer(HostChannel channel, BootState& state)
-    : channel_(std::move(channel)), state_(state), signals_(open_signals()) {
+AgentServer::AgentServer(HostChannel channel, BootState& state, ShutDown shut_down)
+    : channel_(std::move(channel)), state_(state), signals_(open_signals()), shut_down_(shut_down) {
     if (!channel_.serial) return;
     // A port without a host is always "readable", so it is polled only while there is one; the
     // driver sends SIGIO when a host comes.
@@ -199,7 +198,7 @@ void AgentServer::on_child_exit() {
         if (found == syncs_.end()) continue;
         const SyncJob job = found->second;
         syncs_.erase(found);
-        shut_down_ = shut_down_ || job.then_shut_down;
+        is_shutdown_asked_ = is_shutdown_asked_ || job.then_shut_down;
         if (job.peer->generation != job.generation) continue;
         job.peer->out += guest::encode_reply(job.id);
         write_to(*job.peer);
@@ -235,7 +234,7 @@ void AgentServer::answer_waits() {
     if (!any) return;
     const GuestHealth now = health();
     for (Peer& peer : peers_) {
-        std::erase_if(peer.waits, [&](const auto& wait) {
+        const std::size_t answered = std::erase_if(peer.waits, [&](const auto& wait) {
             const auto& [id, readiness] = wait;
             const bool is_due = readiness == Readiness::none || !now.failure.empty() ||
                                 (readiness == Readiness::booted ? now.booted : now.ready);
@@ -243,7 +242,7 @@ void AgentServer::answer_waits() {
             return is_due;
         });
         if (!peer.out.empty()) write_to(peer);
-        if (peer.is_there && peer.out.empty() && !now.failure.empty()) state_.set_failure_told();
+        if (answered > 0 && peer.out.empty() && !now.failure.empty()) state_.set_failure_told();
     }
 }
 
@@ -281,11 +280,11 @@ void AgentServer::remove_gone_peers() {
 }
 
 void AgentServer::shut_down_when_told() {
-    if (!shut_down_) return;
+    if (!is_shutdown_asked_) return;
     const bool is_told = std::ranges::all_of(peers_, [](const Peer& p) { return p.out.empty(); });
     if (!is_told) return;
-    shut_down_ = false;
-    begin_shutdown(state_);
+    is_shutdown_asked_ = false;
+    shut_down_(state_);
 }
 
 }  // namespace banger::agent

@@ -21,7 +21,10 @@ namespace banger::agent {
 /// ending it before the disks are quiet (systemd's "Storage Daemons for the Root File System").
 class AgentServer {
 public:
-    AgentServer(HostChannel channel, BootState& state);
+    /// `shut_down` (begin_shutdown() but in tests) is called when a host asked for it and was
+    /// answered.
+    using ShutDown = void (*)(const BootState& state);
+    AgentServer(HostChannel channel, BootState& state, ShutDown shut_down);
     /// Returns when nothing can be served any more.
     void run();
 
@@ -72,7 +75,8 @@ private:
     UniqueFd run_watch_;            ///< inotify on /run of the image, while sshd is awaited
     std::uint64_t next_look_ms_ = 0;
     bool sshd_listens_ = false;
-    bool shut_down_ = false;
+    bool is_shutdown_asked_ = false;
+    ShutDown shut_down_;
 };
 
 }  // namespace banger::agent
