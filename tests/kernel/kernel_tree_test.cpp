@@ -51,7 +51,7 @@ protected:
     }
     Result<KernelFiles> import_from(const UniqueFd& tar, std::stop_token stop = {}) {
         const UniqueFd folder(open(folder_.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-        return import_kernel_tree(tar, folder, file_of("the agent"), stop);
+        return import_kernel_tree(tar, folder, stop);
     }
     std::string content(const std::string& name) {
         return read_file(folder_ / name, ByteCount::mib(64)).value_or("");
@@ -69,7 +69,6 @@ TEST_F(KernelTree, BecomesKernelInitramfsAndModules) {
     EXPECT_EQ(content("vmlinux"), fake_vmlinux(true));
 
     const std::string initramfs = content("initramfs.img");
-    EXPECT_THAT(initramfs, HasSubstr("the agent"));
     EXPECT_THAT(initramfs, HasSubstr("pci virtio.ko\npci virtio_pci.ko\nvirtio:1 virtio.ko\n"
                                      "virtio:1 virtio_net.ko\n"));
     EXPECT_THAT(initramfs, HasSubstr("net module")) << "unpacked: init cannot";
@@ -87,7 +86,7 @@ TEST_F(KernelTree, IsTheSameForTheSameTree) {
     const std::string first = content("initramfs.img");
     const TempFolder other;
     const UniqueFd folder(open(other.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    ASSERT_TRUE(import_kernel_tree(file_of(Tree().tar()), folder, file_of("the agent"), {}));
+    ASSERT_TRUE(import_kernel_tree(file_of(Tree().tar()), folder, {}));
     EXPECT_EQ(read_file(other / "initramfs.img", ByteCount::mib(64)).value(), first);
 }
 
@@ -112,8 +111,7 @@ TEST_F(KernelTree, MissingPartsAreSaid) {
          {without_kernel, without_modules, without_depmod, without_file, of_another_version}) {
         const TempFolder target;
         const UniqueFd folder(open(target.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-        const Result<KernelFiles> files =
-            import_kernel_tree(file_of(tree.tar()), folder, file_of("the agent"), {});
+        const Result<KernelFiles> files = import_kernel_tree(file_of(tree.tar()), folder, {});
         ASSERT_FALSE(files);
         EXPECT_EQ(files.error().code, Errc::corrupt) << files.error().text();
     }
@@ -133,8 +131,7 @@ TEST_F(KernelTree, ADamagedStreamIsCorrupt) {
          {std::string(), std::string("rubbish"), whole.substr(0, whole.size() / 2)}) {
         const TempFolder target;
         const UniqueFd folder(open(target.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-        const Result<KernelFiles> files =
-            import_kernel_tree(file_of(bytes), folder, file_of("the agent"), {});
+        const Result<KernelFiles> files = import_kernel_tree(file_of(bytes), folder, {});
         ASSERT_FALSE(files);
         EXPECT_EQ(files.error().code, Errc::corrupt) << files.error().text();
     }
