@@ -1,6 +1,7 @@
 #include "plugins/vmm-qemu/qemu_command.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -148,20 +149,21 @@ Command build_command(const MachineSpec& spec, const HostPart& host) {
     command.standard_error = host.standard_error;
     command.inherited = {spec.kernel_fd, host.qmp_listener, host.agent_listener};
     std::vector<std::string>& arguments = command.arguments;
-    arguments = {"-name", spec.name.str(),  //
-                 "-nodefaults", "-no-user-config", "-display", "none",
-                 // A guest that reboots or panics ends its VMM: every back end does the same then.
-                 "-no-reboot",  //
-                 "-sandbox",
-                 "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
-                 // Without the controllers that a guest would only spend its boot on finding.
-                 "-machine", "q35,usb=off,sata=off,smbus=off,vmport=off,i8042=off",  //
-                 "-accel", host.use_kvm ? "kvm" : "tcg,thread=multi",                //
-                 "-cpu", host.use_kvm ? "host" : "max",                              //
-                 "-smp", std::to_string(spec.vcpus),                                 //
-                 "-m", std::to_string(spec.memory.in_mib()) + "M",                   //
-                 "-kernel", inherited_file(spec.kernel_fd),                          //
-                 "-append", spec.command_line};
+    arguments = {
+        "-name", spec.name.str(),  //
+        "-nodefaults", "-no-user-config", "-display", "none",
+        // A guest that reboots or panics ends its VMM: every back end does the same then.
+        "-no-reboot",  //
+        "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+        // Without the controllers that a guest would only spend its boot on finding.
+        "-machine", "q35,usb=off,sata=off,smbus=off,vmport=off,i8042=off",  //
+        "-accel", host.use_kvm ? "kvm" : "tcg,thread=multi",                //
+        // Five levels of page tables make every miss dearer to emulate, and no guest is that large.
+        "-cpu", host.use_kvm ? "host" : "max,la57=off",    //
+        "-smp", std::to_string(spec.vcpus),                //
+        "-m", std::to_string(spec.memory.in_mib()) + "M",  //
+        "-kernel", inherited_file(spec.kernel_fd),         //
+        "-append", spec.command_line};
     if (spec.initramfs_fd >= 0) {
         arguments.insert(arguments.end(), {"-initrd", inherited_file(spec.initramfs_fd)});
         command.inherited.push_back(spec.initramfs_fd);
@@ -182,6 +184,19 @@ Command build_command(const MachineSpec& spec, const HostPart& host) {
                      {"-netdev", netdev(spec.link), "-device",
                       "virtio-net-pci,netdev=net0,romfile=,mac=" + spec.link.mac.text()});
     return command;
+}
+
+bool is_recent_enough(std::string_view version_line) {
+    constexpr std::string_view sign = " version ";
+    const std::size_t at = version_line.find(sign);
+    if (at == version_line.npos) return false;
+    const char* const end = version_line.data() + version_line.size();
+    unsigned major = 0;
+    unsigned minor = 0;
+    const auto [dot, failed] = std::from_chars(version_line.data() + at + sign.size(), end, major);
+    if (failed != std::errc() || dot == end || *dot != '.') return false;
+    if (std::from_chars(dot + 1, end, minor).ec != std::errc()) return false;
+    return major > 7 || (major == 7 && minor >= 2);
 }
 
 Error explain_failure(std::string_view standard_error, std::string_view what) {

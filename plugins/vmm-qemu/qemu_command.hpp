@@ -37,6 +37,9 @@ Result<void> check_spec(const MachineSpec& spec);
 /// The command that runs the machine. The spec has passed check_spec().
 Command build_command(const MachineSpec& spec, const HostPart& host);
 
+/// Whether what `qemu --version` says is 7.2 or later, the first that has every option used here.
+bool is_recent_enough(std::string_view version_line);
+
 /// What the last lines that QEMU wrote mean for the caller. Foreign text; the message carries the
 /// lines themselves.
 Error explain_failure(std::string_view standard_error, std::string_view what);

@@ -298,31 +298,30 @@ Result<void> QemuVmBackend::resume(const VmProcess& vm, std::stop_token stop) {
     return command(vm, "cont", std::move(stop)).context("resuming " + vm.vm.str());
 }
 
-std::vector<Check> QemuVmBackend::checks(std::stop_token stop) {
-    std::vector<Check> rows;
+Check QemuVmBackend::check_binary(std::stop_token stop) const {
+    constexpr char name[] = "qemu binary";
     const Result<std::string> binary = program();
-    if (!binary) {
-        rows.push_back(
-            {"qemu binary", CheckStatus::fail, binary.error().message, binary.error().remedy});
-    } else {
-        Command version;
-        version.program = *binary;
-        version.arguments = {"--version"};
-        version.environment = {{"LC_ALL", "C"}, {"PATH", "/usr/bin:/bin"}};
-        const Result<CommandOutput> said =
-            run_command(version, command_deadline, ByteCount::kib(4), std::move(stop));
-        if (said && said->status.is_success())
-            rows.push_back(
-                {"qemu binary",
-                 CheckStatus::pass,
-                 *binary + ", " + said->standard_output.substr(0, said->standard_output.find('\n')),
-                 {}});
-        else
-            rows.push_back(
-                {"qemu binary", CheckStatus::fail,
-                 *binary + " does not run: " + (said ? said->status.text() : said.error().message),
-                 "Run `sudo apt install --reinstall qemu-system-x86`."});
-    }
+    if (!binary) return {name, CheckStatus::fail, binary.error().message, binary.error().remedy};
+    Command command;
+    command.program = *binary;
+    command.arguments = {"--version"};
+    command.environment = {{"LC_ALL", "C"}, {"PATH", "/usr/bin:/bin"}};
+    const Result<CommandOutput> said =
+        run_command(command, command_deadline, ByteCount::kib(4), std::move(stop));
+    if (!said || !said->status.is_success())
+        return {name, CheckStatus::fail,
+                *binary + " does not run: " + (said ? said->status.text() : said.error().message),
+                "Run `sudo apt install --reinstall qemu-system-x86`."};
+    const std::string line = said->standard_output.substr(0, said->standard_output.find('\n'));
+    if (!is_recent_enough(line))
+        return {
+            name, CheckStatus::fail, *binary + ", " + line,
+            "Install QEMU 7.2 or later: it is the first that banger's machine is known to run on."};
+    return {name, CheckStatus::pass, *binary + ", " + line, {}};
+}
+
+std::vector<Check> QemuVmBackend::checks(std::stop_token stop) {
+    std::vector<Check> rows{check_binary(std::move(stop))};
     const Acceleration kvm = probe_kvm();
     if (kvm.is_usable)
         rows.push_back({"kvm", CheckStatus::pass, "guests run on the CPU itself", {}});

@@ -35,6 +35,7 @@ private:
     Result<void> resume(const VmProcess& vm, std::stop_token stop) override;
 
     Result<std::string> program() const;
+    Check check_binary(std::stop_token stop) const;
     Result<VmProcess> launch(const MachineSpec& spec, const MachinePaths& paths,
                              std::stop_token stop);
     /// Ends whatever runs for the machine and takes its run folder away.

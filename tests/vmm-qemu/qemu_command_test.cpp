@@ -62,7 +62,7 @@ TEST(QemuCommand, GoldenUserLinkEmulated) {
 -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny
 -machine q35,usb=off,sata=off,smbus=off,vmport=off,i8042=off
 -accel tcg,thread=multi
--cpu max
+-cpu max,la57=off
 -smp 2
 -m 2048M
 -kernel /proc/self/fd/10
@@ -153,6 +153,15 @@ TEST(QemuCommand, WhatCouldSmuggleAnOptionIsRefused) {
             << device;
     EXPECT_TRUE(
         refused([](MachineSpec& s) { s.link.forwards[0].host_port = 0; }, Errc::invalid_argument));
+}
+
+TEST(QemuCommand, OldVersionsAreTold) {
+    EXPECT_TRUE(is_recent_enough("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)"));
+    EXPECT_TRUE(is_recent_enough("QEMU emulator version 10.0.2"));
+    EXPECT_FALSE(is_recent_enough("QEMU emulator version 7.1.0"));
+    EXPECT_FALSE(is_recent_enough("QEMU emulator version 6.2.0 (Debian 1:6.2+dfsg-2ubuntu6)"));
+    for (const char* text : {"", "QEMU", " version ", " version 8", " version 8.", " version x.y"})
+        EXPECT_FALSE(is_recent_enough(text)) << text;
 }
 
 TEST(QemuCommand, WhatQemuSaidDecidesTheCode) {
