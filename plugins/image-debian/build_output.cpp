@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <cmath>
 #include <vector>
 
 namespace banger::image_debian {
@@ -131,7 +132,7 @@ std::optional<std::uint64_t> parse_apt_size(std::string_view text) {
         {{"B", 1}, {"kB", 1e3}, {"MB", 1e6}, {"GB", 1e9}}};
     for (const auto& [unit, factor] : units)
         if (text.substr(space + 1) == unit && number * factor < 1e15)
-            return static_cast<std::uint64_t>(number * factor);
+            return static_cast<std::uint64_t>(std::llround(number * factor));
     return std::nullopt;
 }
 
