@@ -5,7 +5,6 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/statfs.h>
 #include <sys/utsname.h>
 #include <sys/xattr.h>
 #include <time.h>
@@ -15,6 +14,7 @@
 #include <array>
 #include <cerrno>
 #include <cstdint>
+#include <optional>
 
 #include "daemons/vsock-agent/copy_tree.hpp"
 
@@ -62,6 +62,28 @@ std::uint64_t size_of_device(const std::string& device) {
     return fd && ioctl(fd.get(), BLKGETSIZE64, &size) == 0 ? size : 0;
 }
 
+struct Ext4Size {
+    std::uint64_t blocks;
+    std::uint64_t block_size;
+};
+
+/// Documentation/filesystems/ext4/super.rst of Linux. Nothing for another file system.
+std::optional<Ext4Size> ext4_size(const std::string& device) {
+    std::array<unsigned char, 1024> super{};
+    const UniqueFd fd(open(device.c_str(), O_RDONLY | O_CLOEXEC));
+    if (pread(fd.get(), super.data(), super.size(), 1024) != static_cast<ssize_t>(super.size()))
+        return std::nullopt;
+    const auto number = [&](std::size_t at) {
+        return std::uint64_t{super[at]} | std::uint64_t{super[at + 1]} << 8 |
+               std::uint64_t{super[at + 2]} << 16 | std::uint64_t{super[at + 3]} << 24;
+    };
+    constexpr std::uint64_t magic = 0xEF53;
+    constexpr std::uint64_t feature_64bit = 0x80;
+    if ((number(0x38) & 0xffff) != magic || number(0x18) > 6) return std::nullopt;
+    const std::uint64_t high = (number(0x60) & feature_64bit) != 0 ? number(0x150) : 0;
+    return Ext4Size{number(0x04) | high << 32, std::uint64_t{1024} << number(0x18)};
+}
+
 }  // namespace
 
 Disks find_disks() {
@@ -92,13 +114,12 @@ Result<void> mount_root(const std::string& device, const std::string& target) {
 }
 
 void grow(const std::string& device, const std::string& mount_point) {
-    struct statfs info {};
-    if (statfs(mount_point.c_str(), &info) != 0 || info.f_type != 0xEF53) return;
+    // Asked of the superblock first: the kernel answers the same only after flushing the journal.
+    const std::optional<Ext4Size> has = ext4_size(device);
+    if (!has) return;
+    std::uint64_t blocks = size_of_device(device) / has->block_size;
+    if (blocks <= has->blocks) return;
     const UniqueFd fd(open(mount_point.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    std::uint64_t blocks = size_of_device(device) / static_cast<std::uint64_t>(info.f_bsize);
-    // f_blocks leaves out the file system's own tables, so it is only a first look; the kernel
-    // compares exactly, and answers 0 for the size that it has already.
-    if (blocks <= info.f_blocks) return;
     if (ioctl(fd.get(), ext4_ioc_resize_fs, &blocks) != 0)
         say(Error::from_errno(errno, "growing the file system of " + device).text());
 }
