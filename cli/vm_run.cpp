@@ -111,6 +111,16 @@ Result<SshKey> user_key(const Session& session) {
     return SshKey{path, BANGER_TRY(ensure_ssh_key(path, path == session.user_paths.ssh_key))};
 }
 
+/// Deletes the machine of `--rm`, on a connection and with a deadline of its own; signals wait.
+Result<void> clean_up(Session& session, const Vm& vm) {
+    client::Daemon daemon = session.daemon.another();
+    BANGER_TRY(daemon
+                   .call<protocol::VmReply>("io.banger.Vm.Delete", protocol::DeleteVm{vm.id, true},
+                                            {.timeout = cleanup_patience})
+                   .context("deleting " + vm.name));
+    return forget_host_key(session.user_paths.known_hosts, vm.id);
+}
+
 /// The machine, made: from the spec line to the guest's readiness.
 Result<Vm> create(Session& session, Context& context, protocol::VmRequest request, bool is_started,
                   bool is_quiet, Interrupts& interrupts, Stopwatch& stopwatch) {
@@ -140,6 +150,11 @@ Result<Vm> create(Session& session, Context& context, protocol::VmRequest reques
         stopwatch.add_all(*made.timings);
     else
         stopwatch.add("create", since(began));
+    // It was done just before it could be cancelled.
+    if (interrupts.take() != 0) {
+        BANGER_TRY(clean_up(session, *made.vm));
+        return Error(Errc::cancelled, "cancelled");
+    }
     return *made.vm;
 }
 
@@ -180,16 +195,6 @@ Error explain_no_ssh(Session& session, const Vm& vm, const std::string& reason) 
     return {Errc::timed_out, message,
             "The machine is kept. Look at its console: banger vm logs " + vm.name +
                 "\n  Remove it: banger vm delete " + vm.name};
-}
-
-/// Deletes the machine of `--rm`, on a connection and with a deadline of its own; signals wait.
-Result<void> clean_up(Session& session, const Vm& vm) {
-    client::Daemon daemon = session.daemon.another();
-    BANGER_TRY(daemon
-                   .call<protocol::VmReply>("io.banger.Vm.Delete", protocol::DeleteVm{vm.id, true},
-                                            {.timeout = cleanup_patience})
-                   .context("deleting " + vm.name));
-    return forget_host_key(session.user_paths.known_hosts, vm.id);
 }
 
 /// From how ssh ended to banger's exit status; says what is to be said.

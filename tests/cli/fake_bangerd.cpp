@@ -108,6 +108,7 @@ public:
     std::vector<std::string> calls_;
     std::string held_;
     int cancelled_ = 0;
+    bool ignores_cancellation_ = false;
     std::map<std::pair<std::string, std::string>, Error> failures_;
     SystemInfoReply info_{std::string(version().number),
                           std::string(version().commit),
@@ -136,7 +137,7 @@ private:
             if (!changed_.wait(lock, call->stop(), [&] { return held_ != method; })) {
                 ++cancelled_;
                 changed_.notify_all();
-                return Error(Errc::cancelled, "cancelled");
+                if (!ignores_cancellation_) return Error(Errc::cancelled, "cancelled");
             }
         }
         const auto failure = failures_.find({method, subject});
@@ -413,6 +414,11 @@ void FakeBangerd::wait_for_call(const std::string& beginning) {
 void FakeBangerd::hold(const std::string& method) {
     const std::lock_guard lock(inside_->mutex_);
     inside_->held_ = method;
+}
+
+void FakeBangerd::ignore_cancellation() {
+    const std::lock_guard lock(inside_->mutex_);
+    inside_->ignores_cancellation_ = true;
 }
 
 void FakeBangerd::release() {

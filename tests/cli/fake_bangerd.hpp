@@ -36,6 +36,8 @@ public:
     /// A call of this method blocks until release() or until its caller goes, which ends it with
     /// Errc::cancelled.
     void hold(const std::string& method);
+    /// When the caller of a held call goes, it succeeds all the same, as one that was just done.
+    void ignore_cancellation();
     void release();
     /// How many held calls ended because their caller went.
     [[nodiscard]] int cancelled() const;

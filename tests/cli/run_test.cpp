@@ -165,6 +165,21 @@ TEST_F(RunTest, CtrlCWhileCreatingCancelsAndLeavesNothing) {
     }
 }
 
+TEST_F(RunTest, CtrlCThatComesTooLateToCancelDeletesWhatWasMade) {
+    daemon().ignore_cancellation();
+    daemon().hold("Create");
+    for (const char* verb : {"run", "create"}) {
+        Running command = start({"vm", verb, "--name", verb});
+        daemon().wait_for_call(std::string("Create ") + verb);
+        command.signal(SIGINT);
+        const Outcome outcome = command.wait();
+        EXPECT_EQ(outcome.status, 130);
+        EXPECT_EQ(outcome.out, "");
+        EXPECT_THAT(outcome.err, HasSubstr("banger: cancelled, nothing is left\n"));
+        EXPECT_THAT(daemon().names(), IsEmpty());
+    }
+}
+
 TEST_F(RunTest, ASignalDuringTheCommandEndsItAndRmStillDeletes) {
     set_ssh_mode("hang");
     for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
