@@ -179,6 +179,10 @@ std::optional<Progress> BuildOutput::take(std::string_view line) {
     if (line.starts_with("I: creating tarball"))
         return enter(Phase::finishing, "writing the file system");
     if (phase_ == Phase::downloading || phase_ == Phase::installing) return take_package_line(line);
+    // The one package that a kernel's own script fetches.
+    if (phase_ == Phase::finishing && line.starts_with("Get:"))
+        return Progress{"downloading packages", 0, size_in_brackets(line).value_or(0),
+                        Progress::Unit::bytes};
     return std::nullopt;
 }
 
