@@ -70,7 +70,7 @@ TEST_F(CatalogSourceTest, ABundleIsOnePart) {
 
 TEST_F(CatalogSourceTest, LeavesOtherReferencesToOthers) {
     for (const char* reference :
-         {"alpine", "alpine:3.20", "ghcr.io/o/r", "debian:bookworm-dev", ""})
+         {"alpine", "alpine:3.20", "registry.example/o/r", "debian:bookworm-dev", ""})
         EXPECT_EQ(
             good_source().resolve({ArtifactKind::image, reference, "amd64"}, call_).error().code,
             Errc::not_found)

@@ -1,4 +1,4 @@
-"""Calls the test server with the varlink package of PyPI, which nobody of this project wrote.
+"""Calls the test server with the varlink package for Python, which nobody of this project wrote.
 
 Usage: foreign_client.py SOCKET. Exit status 77 when the package is not installed.
 """
