@@ -42,6 +42,7 @@ add_link_options(${sanitizer_flags})
 
 if(BANGER_FUZZ)
   add_compile_options(-fsanitize=fuzzer-no-link)
+  add_compile_definitions(FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION)
 endif()
 
 option(BANGER_COVERAGE "count executed lines" OFF)

@@ -11,7 +11,7 @@ namespace {
 constexpr std::size_t tail_size = 12;  // ext2_dir_entry_tail, the block's checksum
 constexpr std::size_t room_in_block = block_size - tail_size;
 /// Some hundred thousand entries: larger folders are slow in the guest too.
-constexpr std::size_t max_blocks = (std::size_t{16} << 20) / block_size;
+constexpr std::size_t max_blocks = (std::size_t{12} << 20) / block_size;
 /// Of all folders in memory together.
 constexpr std::size_t blocks_in_memory = (std::size_t{12} << 20) / block_size;
 constexpr std::uint32_t gone = std::numeric_limits<std::uint32_t>::max();
@@ -40,12 +40,12 @@ struct Folder::Record {
     void set_size(std::size_t value) {
         length = ext2fs_cpu_to_le16(static_cast<std::uint16_t>(value));
     }
-    void set(InodeNumber number_, std::size_t size_, std::string_view text_, std::uint8_t type_) {
-        set_number(number_);
-        set_size(size_);
-        name_length = static_cast<std::uint8_t>(text_.size());
-        type = type_;
-        std::memcpy(name(), text_.data(), text_.size());
+    void set(InodeNumber to, std::size_t whole, std::string_view called, std::uint8_t kind) {
+        set_number(to);
+        set_size(whole);
+        name_length = static_cast<std::uint8_t>(called.size());
+        type = kind;
+        std::memcpy(name(), called.data(), called.size());
     }
 };
 
@@ -105,16 +105,17 @@ void Folder::index(std::size_t position) {
     std::size_t i = std::hash<std::string_view>{}(name_at(position)) & mask;
     while (slots_[i] != 0 && slots_[i] != gone)
         i = (i + 1) & mask;
+    if (slots_[i] == 0) ++slots_used_;
     slots_[i] = static_cast<std::uint32_t>(position / 4 + 1);
 }
 
 void Folder::rebuild_index() {
     std::size_t size = 1024;
-    while (size < count_ * 4)
+    while (size < count_ * 2)
         size *= 2;
     slots_.assign(size, 0);
-    for (const FolderEntry& entry : entries())
-        index(entry.position);
+    slots_used_ = 0;
+    visit([&](const FolderEntry& entry) { index(entry.position); });
 }
 
 Result<void> Folder::add(std::string_view name, InodeNumber inode, std::uint8_t type) {
@@ -134,7 +135,7 @@ Result<void> Folder::add(std::string_view name, InodeNumber inode, std::uint8_t 
     if (type == EXT2_FT_DIR) ++subfolders_;
     is_changed_ = true;
     if (blocks_.size() == 1) return ok();
-    if (count_ * 2 > slots_.size()) {
+    if (slots_used_ * 4 >= slots_.size() * 3) {
         rebuild_index();
     } else {
         index(last_);
@@ -160,28 +161,34 @@ void Folder::remove(const FolderEntry& entry) {
     is_changed_ = true;
 }
 
-std::vector<FolderEntry> Folder::entries() const {
-    std::vector<FolderEntry> all;
-    all.reserve(count_);
+template <class Visitor>
+void Folder::visit(Visitor visitor) const {
     for (std::size_t block = 0; block < blocks_.size(); ++block) {
         for (std::size_t at = 0; at < room_in_block;) {
             const std::size_t position = block * block_size + at;
             const Record* each = record(position);
             if (each->inode != 0 && each->text() != "." && each->text() != "..")
-                all.push_back({.inode = each->number(), .type = each->type, .position = position});
+                visitor({.inode = each->number(), .type = each->type, .position = position});
             at += each->size();
         }
     }
+}
+
+std::vector<FolderEntry> Folder::entries() const {
+    std::vector<FolderEntry> all;
+    all.reserve(count_);
+    visit([&](const FolderEntry& entry) { all.push_back(entry); });
     return all;
 }
 
 /// Finds out what is not stored: after the blocks have been read back.
 void Folder::rescan() {
     parent_ = record(record(0)->size())->number();
-    const std::vector<FolderEntry> all = entries();
-    count_ = all.size();
-    subfolders_ = static_cast<std::size_t>(std::ranges::count_if(
-        all, [](const FolderEntry& entry) { return entry.type == EXT2_FT_DIR; }));
+    count_ = subfolders_ = 0;
+    visit([&](const FolderEntry& entry) {
+        ++count_;
+        if (entry.type == EXT2_FT_DIR) ++subfolders_;
+    });
     last_ = (blocks_.size() - 1) * block_size;
     while (last_ % block_size + record(last_)->size() < room_in_block)
         last_ += record(last_)->size();

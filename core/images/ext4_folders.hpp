@@ -58,6 +58,8 @@ private:
     void rescan();
     void index(std::size_t position);
     void rebuild_index();
+    template <class Visitor>
+    void visit(Visitor visitor) const;
     [[nodiscard]] std::optional<std::size_t> slot_of(std::string_view name) const;
 
     InodeNumber number_;
@@ -67,6 +69,7 @@ private:
     std::vector<std::unique_ptr<Block>> blocks_;
     std::vector<BlockNumber> stored_;   ///< where the first of them lie in the image
     std::vector<std::uint32_t> slots_;  ///< hash table of position / 4 + 1; empty for one block
+    std::size_t slots_used_ = 0;        ///< also by names that are gone
     std::size_t count_ = 0;
     std::size_t subfolders_ = 0;
     std::size_t last_ = 0;  ///< position of the last record: its slack is where the next goes

@@ -595,6 +595,7 @@ Result<Ext4Summary> ImageWriter::finish() {
         BANGER_TRY(volume_.finish({.digest = digest_.finish(),
                                    .headroom_percent = options_.headroom_percent,
                                    .at_least = options_.at_least.count()}));
+    progress_.bytes_read = read_before_;
     if (options_.on_progress) options_.on_progress(progress_);
     return Ext4Summary{.size = ByteCount::bytes(finished.size),
                        .used = ByteCount::bytes(finished.used),

@@ -20,7 +20,8 @@
 ///
 /// Kept exactly: bytes of names, types (files, folders, symbolic and hard links, devices, fifos),
 /// modes with set-id and sticky bits, numeric owners, modification times to the nanosecond,
-/// extended attributes (file capabilities, user.*, POSIX ACLs), holes.
+/// extended attributes (file capabilities, user.*, trusted.*, POSIX ACLs; those of name spaces that
+/// ext4 does not have are left out), holes.
 ///
 /// Deterministic: the same layers and options give the same bytes. No clock and no random number
 /// goes in; the UUID and the hash seed come from a digest of all entries' headers and of
@@ -45,7 +46,7 @@ struct Ext4Limits {
     std::uint64_t entries = 8'000'000;
     /// Bytes of data (not of holes) of all files together.
     ByteCount data = ByteCount::gib(1024);
-    /// Path components of one entry, and folders on the way to it.
+    /// Components of one path.
     std::size_t depth = 1024;
 };
 

@@ -121,8 +121,9 @@ public:
     Result<Finished> finish(const Finish& how);
 
     [[nodiscard]] ext2_filsys handle() const { return fs_; }
-    /// The one time of everything that has none of its own.
-    static constexpr std::uint32_t epoch = 1;
+    /// The one time of everything that has none of its own. Larger than any inode number, because
+    /// e2fsck takes a small time of deletion for a link of the list of orphans.
+    static constexpr std::uint32_t epoch = 1'000'000'000;
 
 private:
     Ext4Volume(int image, std::optional<ByteCount> size) : image_(image), size_(size) {}

@@ -40,8 +40,7 @@ struct TarEntry {
     TarTime modified;
     std::uint32_t device_major = 0;
     std::uint32_t device_minor = 0;
-    std::uint64_t size = 0;     ///< of a file, holes included
-    std::vector<DataRun> runs;  ///< ascending and apart; empty when there is no data
+    std::uint64_t size = 0;  ///< of a file, holes included
     /// Full name ("security.capability") → value. POSIX ACLs have the value that getxattr(2) would
     /// give.
     std::map<std::string, std::string> attributes;
@@ -65,7 +64,7 @@ struct TarData {
 /// a file. Sources: POSIX.1-2017 pax; GNU tar manual, appendix D; star(5).
 class TarReader {
 public:
-    explicit TarReader(LayerStream& stream) : stream_(stream) {}
+    explicit TarReader(LayerStream& stream);
 
     /// Moves to the next entry, past what was not read of the one before. False at the end of the
     /// archive; the stream has then been read to its end, so that its writer is not cut off.
@@ -78,22 +77,24 @@ private:
     struct Header;
 
     Result<bool> next_header(Header& header);
-    Result<std::string> read_text(std::uint64_t size, std::string_view what);
-    Result<void> read_records(std::uint64_t size, Records& into);
+    Result<std::string> read_text(std::uint64_t size, std::uint64_t& allowance);
+    Result<void> read_records(std::uint64_t size, Records& into, std::uint64_t& allowance);
     Result<void> skip(std::uint64_t count);
     Result<void> drain();
     Result<void> fill(const Header& header, const Records& own, TarEntry& entry);
     Result<void> apply_records(const Records& records, TarEntry& entry, std::uint64_t& stored);
     Result<void> find_runs(const Header& header, const Records& own, std::uint64_t stored,
                            TarEntry& entry);
+    Result<void> add_run(std::uint64_t offset, std::uint64_t length);
     Result<void> read_gnu_map(const Header& header, TarEntry& entry);
-    Result<void> read_pax_map(std::uint64_t& stored, TarEntry& entry);
+    Result<void> read_pax_map(std::uint64_t& stored);
 
     LayerStream& stream_;
     Records global_;
+    std::uint64_t global_allowance_;  ///< bytes that global headers may still have
     std::optional<std::string> long_name_;
     std::optional<std::string> long_link_;
-    std::vector<DataRun> runs_;   ///< of the current entry
+    std::vector<DataRun> runs_;   ///< of the current entry: ascending and apart
     std::size_t run_ = 0;         ///< being read
     std::uint64_t run_done_ = 0;  ///< bytes of it handed out
     std::uint64_t left_ = 0;      ///< bytes of data in the archive not handed out
