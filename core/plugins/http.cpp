@@ -373,7 +373,9 @@ Result<void> Exchange::prepare(const Hop& hop, const Hop& first) {
     };
     curl_easy_reset(easy);
     detail_.fill('\0');
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end_ - Clock::now());
+    // Rounded up: libcurl's clock must not strike before ours, which knows what to say.
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(end_ - Clock::now()) +
+                      std::chrono::milliseconds(1);
     set(CURLOPT_CURLU, hop.url.get());
     set(CURLOPT_HTTPHEADER, headers_.get());
     set(CURLOPT_PROTOCOLS_STR, "http,https");
