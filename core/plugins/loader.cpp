@@ -14,6 +14,8 @@
 #include <climits>
 #include <cstdlib>
 #include <cstring>
+#include <list>
+#include <mutex>
 #include <set>
 
 #include "core/base/file.hpp"
@@ -243,6 +245,14 @@ std::optional<Distrust> door_complaint(const banger_plugin_door& door, std::uint
     return std::nullopt;
 }
 
+/// Code of a plugin may run in threads and static destructors until the very end.
+void keep_for_ever(boost::dll::shared_library library) {
+    static std::mutex mutex;
+    static auto* const kept = new std::list<boost::dll::shared_library>;
+    const std::lock_guard lock(mutex);
+    kept->push_back(std::move(library));
+}
+
 std::uint64_t size_of_symbol(const void* address) {
     Dl_info info = {};
     const ElfW(Sym)* symbol = nullptr;
@@ -318,11 +328,10 @@ Admission<Library> Library::open(const PluginFiles& files) {
     const void* symbol = nullptr;
     try {
         boost::system::error_code failure;
-        auto* library = new boost::dll::shared_library;  // lives until the process ends
-        library->load(path, failure,
-                      boost::dll::load_mode::rtld_now | boost::dll::load_mode::rtld_local);
+        boost::dll::shared_library library;
+        library.load(path, failure,
+                     boost::dll::load_mode::rtld_now | boost::dll::load_mode::rtld_local);
         if (failure) {
-            delete library;
             const char* reason = ::dlerror();
             std::string text = reason ? reason : failure.message();
             if (text.starts_with(path + ": ")) text.erase(0, path.size() + 2);
@@ -330,8 +339,9 @@ Admission<Library> Library::open(const PluginFiles& files) {
                           "Install what it needs, or rebuild it with all its libraries.");
         }
         static_cast<void>(forever.release());
-        if (library->has(BANGER_PLUGIN_SYMBOL))
-            symbol = &library->get<const banger_plugin_door>(BANGER_PLUGIN_SYMBOL);
+        if (library.has(BANGER_PLUGIN_SYMBOL))
+            symbol = &library.get<const banger_plugin_door>(BANGER_PLUGIN_SYMBOL);
+        keep_for_ever(std::move(library));
     } catch (const std::exception& failure) {
         return refuse(std::string("it cannot be loaded: ") + failure.what(),
                       std::string(reinstall));
