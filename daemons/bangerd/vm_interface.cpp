@@ -35,7 +35,7 @@ std::optional<SshEndpoint> ssh_endpoint(const VmRecord& vm) {
     SshEndpoint endpoint{.host = vm.link->address.address().text(),
                          .port = ssh_port,
                          .user = "root",
-                         .host_key_alias = "banger-" + vm.id.str(),
+                         .host_key_alias = vm.id.str(),
                          .host_key = vm.ssh_host_key};
     if (vm.link->kind == LinkKind::tap) return endpoint;
     for (const PortForward& forward : vm.link->forwards) {
