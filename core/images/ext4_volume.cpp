@@ -70,7 +70,8 @@ void settle(ext2_filsys fs, const std::string& label) {
     super.s_checksum_type = EXT2_CRC32C_CHKSUM;
     super.s_checksum_seed = checksum_seed;
     super.s_def_hash_version = EXT2_HASH_HALF_MD4;
-    super.s_flags = (super.s_flags & ~EXT2_FLAGS_SIGNED_HASH) | EXT2_FLAGS_UNSIGNED_HASH;
+    super.s_flags =
+        (super.s_flags & ~std::uint32_t{EXT2_FLAGS_SIGNED_HASH}) | EXT2_FLAGS_UNSIGNED_HASH;
     ext2fs_init_csum_seed(fs);
     std::memcpy(super.s_volume_name, label.data(), std::min<std::size_t>(label.size(), 16));
 }
