@@ -161,15 +161,9 @@ Result<NetworkLink> UserNetwork::attach(const LinkRequest& request, std::stop_to
                      "Choose another network plugin for addresses of your own.");
     if (request.forwards.size() > max_forwards)
         return Error(Errc::invalid_argument, "more than 64 forwarded ports", "Forward fewer.");
-    NetworkLink link{request.vm,
-                     LinkKind::user,
-                     {},
-                     request.mac,
-                     BANGER_TRY(Ipv4Prefix::make(guest_address, prefix_length)),
-                     gateway,
-                     name_server,
-                     request.nat,
-                     request.forwards};
+    const Ipv4Prefix address = BANGER_TRY(Ipv4Prefix::make(guest_address, prefix_length));
+    NetworkLink link{request.vm, LinkKind::user, {},          request.mac,     address,
+                     gateway,    name_server,    request.nat, request.forwards};
 
     const std::lock_guard lock(mutex_);
     if (path_exists(record_path(request.vm)))

@@ -295,7 +295,9 @@ Result<Volume> FileStorage::activate(const Volume& volume, std::stop_token stop)
     if (stop.stop_requested()) return cancelled();
     const std::string path = path_of(volume.vm, volume.role, volume.format);
     const UniqueFd fd = BANGER_TRY(open_volume(path, O_RDONLY, volume));
-    return Volume{volume.vm, volume.role, path, volume.format, BANGER_TRY(size_of(fd, volume))};
+    // Not inside the braces: g++ 12 leaks the members already made when BANGER_TRY returns there.
+    const ByteCount size = BANGER_TRY(size_of(fd, volume));
+    return Volume{volume.vm, volume.role, path, volume.format, size};
 }
 
 Result<void> FileStorage::deactivate(const VmId&) {
@@ -326,8 +328,9 @@ Result<VolumeUsage> FileStorage::usage(const Volume& volume) {
     // An overlay shares nothing; a reflink may share all.
     const std::optional<std::uint64_t> unshared =
         volume.format == DiskFormat::raw ? unshared_bytes(fd.get()) : std::nullopt;
-    return VolumeUsage{BANGER_TRY(size_of(fd, volume)),
-                       ByteCount::bytes(std::min(blocks, unshared.value_or(blocks))), std::nullopt};
+    const ByteCount size = BANGER_TRY(size_of(fd, volume));
+    return VolumeUsage{size, ByteCount::bytes(std::min(blocks, unshared.value_or(blocks))),
+                       std::nullopt};
 }
 
 Result<void> FileStorage::remove(const VmId& vm) { return remove_tree(folder_of(vm)); }

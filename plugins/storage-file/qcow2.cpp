@@ -27,6 +27,7 @@ constexpr std::uint64_t l1_table_at = 3;
 /// What one refcount block can count: all of the header, far more than we use.
 constexpr std::uint64_t entries_per_cluster = cluster / 8;
 
+/// Big-endian, at most 8 bytes.
 void put(std::string& out, std::uint64_t value, int bytes) {
     for (int shift = (bytes - 1) * 8; shift >= 0; shift -= 8)
         out += static_cast<char>(value >> shift & 0xff);
@@ -94,9 +95,9 @@ Result<void> write_overlay(int fd, ByteCount size, std::string_view backing_file
     put(header, l1_entries, 4);
     put(header, l1_table_at * cluster, 8);
     put(header, refcount_table_at * cluster, 8);
-    put(header, 1, 4);      // cluster of refcount table
-    put(header, 0, 4 + 8);  // no snapshots
-    put(header, 0, 8 * 3);  // no incompatible, compatible or auto-clear features
+    put(header, 1, 4);           // cluster of refcount table
+    header.append(4 + 8, '\0');  // no snapshots
+    header.append(8 * 3, '\0');  // no incompatible, compatible or auto-clear features
     put(header, refcount_order, 4);
     put(header, header_length, 4);
     header += extensions;
