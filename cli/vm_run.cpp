@@ -108,7 +108,8 @@ Result<SshKey> user_key(const Session& session) {
     context.default_ssh_key = session.user_paths.ssh_key;
     const Config config = BANGER_TRY(load_config(session.user_paths, context));
     const std::string path = *config.ssh_key_path;
-    return SshKey{path, BANGER_TRY(ensure_ssh_key(path, path == session.user_paths.ssh_key))};
+    std::string line = BANGER_TRY(ensure_ssh_key(path, path == session.user_paths.ssh_key));
+    return SshKey{path, std::move(line)};
 }
 
 /// Deletes the machine of `--rm`, on a connection and with a deadline of its own; signals wait.

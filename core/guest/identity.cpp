@@ -197,8 +197,10 @@ Result<GuestIdentity> decode_identity(std::string_view vm_json, const ReadMember
     const json& files = reader.array("files", max_files);
     BANGER_TRY(reader.finish(true));
 
-    GuestIdentity identity{.vm = BANGER_TRY(VmId::parse(vm)),
-                           .name = BANGER_TRY(VmName::parse(name)),
+    VmId id = BANGER_TRY(VmId::parse(vm));
+    VmName own_name = BANGER_TRY(VmName::parse(name));
+    GuestIdentity identity{.vm = std::move(id),
+                           .name = std::move(own_name),
                            .machine_id = std::move(machine_id),
                            .network = std::nullopt,
                            .authorized_keys = {},

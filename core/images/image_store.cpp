@@ -27,6 +27,8 @@ constexpr std::string_view root_file_system = "rootfs.ext4";
 constexpr std::string_view partial_suffix = ".partial";
 /// A redirect leads to a recipe; a chain of them is a mistake or a trap.
 constexpr int max_redirects = 4;
+/// The default of system_overlay_size. The file is sparse.
+constexpr ByteCount usual_root_size = ByteCount::gib(8);
 
 UnixTime now() {
     return std::chrono::time_point_cast<std::chrono::seconds>(std::chrono::system_clock::now());
@@ -274,6 +276,8 @@ Result<ImageRecord> ImageStore::pull_image(const Found& found, const ArtifactNam
         images::Ext4Options options;
         options.label = "banger-root";
         options.identity = manifest.reference;
+        // What a machine's root disk has by default: growing is then left to those who ask for more.
+        options.at_least = usual_root_size;
         size = BANGER_TRY(images::write_ext4_from_layers(parts, image, options, call.stop())).size;
         return ok();
     };

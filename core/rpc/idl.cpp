@@ -116,14 +116,15 @@ private:
         if (nested > most_nested) return wrong("this is nested too deep");
         if (accept("?")) {
             if (peek() == '?') return wrong("one ? is enough");
-            return Shape{Kind::maybe, {}, {}, {BANGER_TRY(read_type(nested + 1))}};
+            Shape inner = BANGER_TRY(read_type(nested + 1));
+            return Shape{Kind::maybe, {}, {}, {std::move(inner)}};
         }
         if (accept("[")) {
             const std::string key = take_word();
             if (!key.empty() && key != "string") return wrong("only [string] is a map");
             BANGER_TRY(expect("]"));
-            return Shape{
-                key.empty() ? Kind::list : Kind::map, {}, {}, {BANGER_TRY(read_type(nested + 1))}};
+            Shape inner = BANGER_TRY(read_type(nested + 1));
+            return Shape{key.empty() ? Kind::list : Kind::map, {}, {}, {std::move(inner)}};
         }
         if (peek() == '(') return read_braced(nested + 1);
         return named_type(take_word());

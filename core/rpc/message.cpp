@@ -90,8 +90,10 @@ Result<CallMessage> read_call(std::string_view text) {
     const Json* method = json.find("method");
     if (method == nullptr || method->if_text() == nullptr)
         return Error(Errc::corrupt, "a call does not say which method");
-    CallMessage call{*method->if_text(), BANGER_TRY(read_parameters(json)),
-                     BANGER_TRY(read_flag(json, "more")), BANGER_TRY(read_flag(json, "oneway"))};
+    Json parameters = BANGER_TRY(read_parameters(json));
+    const bool more = BANGER_TRY(read_flag(json, "more"));
+    const bool oneway = BANGER_TRY(read_flag(json, "oneway"));
+    CallMessage call{*method->if_text(), std::move(parameters), more, oneway};
     const std::size_t dot = call.method.rfind('.');
     if (dot == call.method.npos || dot == 0 || dot + 1 == call.method.size())
         return Error(Errc::corrupt, quoted(call.method) + " is not INTERFACE.METHOD");
@@ -104,8 +106,9 @@ Result<CallMessage> read_call(std::string_view text) {
 
 Result<ReplyMessage> read_reply(std::string_view text) {
     const Json json = BANGER_TRY(read_message(text));
-    ReplyMessage reply{
-        BANGER_TRY(read_parameters(json)), BANGER_TRY(read_flag(json, "continues")), {}};
+    Json parameters = BANGER_TRY(read_parameters(json));
+    const bool continues = BANGER_TRY(read_flag(json, "continues"));
+    ReplyMessage reply{std::move(parameters), continues, {}};
     if (const Json* error = json.find("error"); error != nullptr && !error->is_null()) {
         if (error->if_text() == nullptr || error->if_text()->empty())
             return Error(Errc::corrupt, "the error of a reply is not a name");

@@ -26,7 +26,7 @@ using Clock = std::chrono::steady_clock;
 
 /// What every machine boots with, whatever the back end; a back end adds what its devices need.
 constexpr std::string_view command_line =
-    "console=ttyS0 quiet loglevel=4 panic=-1 random.trust_cpu=on";
+    "console=ttyS0 quiet loglevel=4 panic=-1 net.ifnames=0 random.trust_cpu=on";
 
 constexpr std::string_view default_kernel = "debian-cloud";
 
@@ -143,10 +143,12 @@ Result<CreatePlan> Machines::plan(const CreateRequest& request) {
     Network* network = BANGER_TRY(parts_.registry.network(network_name.str()));
     BANGER_TRY(parts_.registry.storage(storage_name.str()));
 
+    const MachineSizes sizes =
+        BANGER_TRY(work_out_sizes(request.sizes, parts_.config.vm_defaults, parts_.host));
     CreatePlan plan{
         .image = request.image.value_or(*parts_.config.default_image_name),
         .kernel = std::string(default_kernel),
-        .sizes = BANGER_TRY(work_out_sizes(request.sizes, parts_.config.vm_defaults, parts_.host)),
+        .sizes = sizes,
         .backend = backend_name,
         .network = network_name,
         .storage = storage_name,

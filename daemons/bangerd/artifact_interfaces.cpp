@@ -72,8 +72,8 @@ rpc::Interface image_interface(ImageStore& images, Store& store, Log log) {
     image.method<NamedArtifact, ShowImageReply>(
         "Show", [&](const NamedArtifact& in) -> Result<ShowImageReply> {
             const ImageRecord record = BANGER_TRY(store.find_image(in.name));
-            return ShowImageReply{to_wire(record, images),
-                                  BANGER_TRY(store.machines_using_image(record.id))};
+            std::vector<std::string> users = BANGER_TRY(store.machines_using_image(record.id));
+            return ShowImageReply{to_wire(record, images), std::move(users)};
         });
     image.job<PullArtifact, PullImageReply>(
         "Pull", {},
@@ -110,11 +110,12 @@ rpc::Interface kernel_interface(ImageStore& images, Store& store, Log log) {
                        Reporter<AvailableReply>& call) -> Result<AvailableReply> {
             return list_available(images, ArtifactKind::kernel, call, log);
         });
-    kernel.method<NamedArtifact,
-                  ShowKernelReply>("Show", [&](const NamedArtifact& in) -> Result<ShowKernelReply> {
-        const KernelRecord record = BANGER_TRY(store.find_kernel(in.name));
-        return ShowKernelReply{to_wire(record), BANGER_TRY(store.machines_using_kernel(record.id))};
-    });
+    kernel.method<NamedArtifact, ShowKernelReply>(
+        "Show", [&](const NamedArtifact& in) -> Result<ShowKernelReply> {
+            const KernelRecord record = BANGER_TRY(store.find_kernel(in.name));
+            std::vector<std::string> users = BANGER_TRY(store.machines_using_kernel(record.id));
+            return ShowKernelReply{to_wire(record), std::move(users)};
+        });
     kernel.job<PullArtifact, PullKernelReply>(
         "Pull", {},
         [&](const PullArtifact& in, Reporter<PullKernelReply>& call) -> Result<PullKernelReply> {

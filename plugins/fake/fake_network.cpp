@@ -52,11 +52,12 @@ Result<NetworkLink> FakeNetwork::attach(const LinkRequest& request, std::stop_to
     const Ipv4Prefix network = pool_ ? *pool_ : BANGER_TRY(Ipv4Prefix::parse("10.99.0.2/24"));
     const Ipv4Address guest =
         pool_ ? *request.address : BANGER_TRY(Ipv4Address::parse("10.99.0.15"));
+    const Ipv4Prefix address = BANGER_TRY(Ipv4Prefix::make(guest, network.length()));
     NetworkLink link{request.vm,
                      pool_ ? LinkKind::tap : LinkKind::user,
                      pool_ ? "fake" + request.vm.str().substr(0, 8) : "",
                      request.mac,
-                     BANGER_TRY(Ipv4Prefix::make(guest, network.length())),
+                     address,
                      network.address(),
                      network.address(),
                      request.nat,

@@ -182,7 +182,9 @@ inline void take(Result<void>&& result) { result.value(); }
 ///     Volume volume = BANGER_TRY(storage.create(request, stop));
 ///
 /// A statement expression, which both supported compilers have; the enclosing function returns a
-/// Result of any type.
+/// Result of any type. Not inside the braces of an initialiser after a member that owns memory: an
+/// early return from the middle of it never destroys what is already made (g++). Name the value
+/// first.
 #define BANGER_TRY(...) \
     BANGER_DETAIL_TRY(BANGER_DETAIL_CONCAT(banger_try_result_, __COUNTER__), __VA_ARGS__)
 #define BANGER_DETAIL_CONCAT_(a, b) a##b
