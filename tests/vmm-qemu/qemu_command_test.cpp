@@ -66,7 +66,7 @@ TEST(QemuCommand, GoldenUserLinkEmulated) {
 -smp 2
 -m 2048M
 -kernel /proc/self/fd/10
--append console=ttyS0 quiet panic=-1
+-append console=ttyS0 quiet panic=-1 no_timer_check
 -initrd /proc/self/fd/11
 -chardev socket,id=qmp,fd=12,server=on,wait=off
 -mon chardev=qmp,mode=control
