@@ -12,6 +12,7 @@
 #include "banger/unique_fd.hpp"
 #include "core/rpc/fields.hpp"
 #include "core/rpc/message.hpp"
+#include "core/rpc/peer.hpp"
 #include "core/rpc/wait.hpp"
 
 namespace banger::client {
@@ -81,6 +82,8 @@ public:
     }
 
     [[nodiscard]] bool is_open() const { return socket_.is_valid(); }
+    /// A pidfd of the daemon, to see when it has ended.
+    [[nodiscard]] Result<UniqueFd> process() const { return rpc::peer_pidfd(socket_.get()); }
     void close() { socket_.reset(); }
 
 private:

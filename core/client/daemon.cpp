@@ -24,6 +24,8 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr std::chrono::milliseconds connect_patience = 10s;
+/// How long a daemon that dropped us may take to be gone.
+constexpr std::chrono::milliseconds dying_patience{1000};
 constexpr std::chrono::milliseconds start_patience = 30s;
 constexpr ByteCount log_limit = ByteCount::mib(4);
 
@@ -187,6 +189,9 @@ Result<Connection> connect_or_start(const DaemonPlace& place) {
 bool Daemon::is_lost(const Error& error) {
     if (!connection_ || connection_->is_open()) return false;
     connection_.reset();
+    // A dying process closes one descriptor after the other: while it is there, its socket may
+    // still take a connection that nobody will answer.
+    if (process_) (void)wait_for_exit(process_, dying_patience, {});
     return error.code == Errc::unavailable;
 }
 
@@ -200,6 +205,7 @@ Error Daemon::went_away(const Error& error) const {
 Result<void> Daemon::connect() {
     if (connection_ && connection_->is_open()) return ok();
     connection_ = BANGER_TRY(connect_or_start(place_));
+    if (Result<UniqueFd> process = connection_->process()) process_ = std::move(*process);
     if (has_settled_ || !warn_) return ok();
     has_settled_ = true;
     return settle_versions();

@@ -89,6 +89,7 @@ private:
     DaemonPlace place_;
     Warn warn_;
     std::optional<Connection> connection_;
+    UniqueFd process_;  ///< of the daemon behind the connection
     bool has_settled_ = false;
 };
 
