@@ -276,7 +276,8 @@ Result<ImageRecord> ImageStore::pull_image(const Found& found, const ArtifactNam
         images::Ext4Options options;
         options.label = "banger-root";
         options.identity = manifest.reference;
-        // What a machine's root disk has by default: growing is then left to those who ask for more.
+        // What a machine's root disk has by default: growing is then left to those who ask for
+        // more.
         options.at_least = usual_root_size;
         size = BANGER_TRY(images::write_ext4_from_layers(parts, image, options, call.stop())).size;
         return ok();
