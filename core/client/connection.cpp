@@ -145,7 +145,14 @@ Result<rpc::ReplyMessage> Connection::cancel(Error why) {
     rpc::WaitLimits limits;
     limits.deadline = std::chrono::steady_clock::now() + undo_patience;
     Result<rpc::ReplyMessage> last = receive_last(limits, {}, {});
-    if (last && last->error.empty()) return last;
+    if (!last)
+        return Error(
+            Errc::unavailable,
+            "cancelled, but bangerd did not say that all is undone: " + last.error().message,
+            "See what is left: banger vm list");
+    if (last->error.empty()) return last;
+    Error answer = rpc::error_of(*last);
+    if (answer.code != Errc::cancelled) return answer;
     return why;
 }
 

@@ -502,7 +502,8 @@ void Connection::written(error_code error, std::size_t count) {
     }
     if (!replies_.empty()) return write();
     write_timer_.cancel();
-    if (has_peer_closed_) return close({});
+    // What was written may have been progress: the answer of a job that still runs is to come.
+    if (has_peer_closed_ && !job_) return close({});
     process();
     close_if_drained();
 }

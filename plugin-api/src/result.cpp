@@ -82,11 +82,29 @@ Errc errc_from_errno(int error_number) {
     }
 }
 
+namespace {
+/// What to do, where the number alone tells.
+const char* remedy_of(int error_number) {
+    switch (error_number) {
+        case ENOSPC:
+            return "Free some disk space; `banger doctor` shows where it is short.";
+        case EDQUOT:
+            return "Free some of your disk quota.";
+        case EMFILE:
+        case ENFILE:
+            return "Raise the limit of open files (ulimit -n).";
+        default:
+            return "";
+    }
+}
+}  // namespace
+
 Error Error::from_errno(int error_number, std::string_view what) {
     char buffer[128];
     // GNU strerror_r: thread-safe, may or may not use the buffer.
     const char* reason = ::strerror_r(error_number, buffer, sizeof buffer);
-    return {errc_from_errno(error_number), std::string(what) + ": " + reason};
+    return {errc_from_errno(error_number), std::string(what) + ": " + reason,
+            remedy_of(error_number)};
 }
 
 Error Error::context(std::string_view doing) const& { return Error(*this).context(doing); }

@@ -37,6 +37,7 @@ TEST(Error, ErrnoBecomesACodeThatSaysWhatToDo) {
     const Error error = Error::from_errno(ENOSPC, "writing disk.img");
     EXPECT_EQ(error.code, Errc::no_space);
     EXPECT_EQ(error.message, "writing disk.img: No space left on device");
+    EXPECT_NE(error.remedy.find("disk space"), std::string::npos);
 }
 
 TEST(Errc, WordsGoBothWays) {

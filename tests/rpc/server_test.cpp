@@ -144,6 +144,10 @@ Result<WaitReply> wait_until_stopped(Events& events, const WaitFor& in, Reporter
     if (stopped.get_future().wait_for(20s) != std::future_status::ready)
         return Error(Errc::internal, "the test never stopped this");
     events.add("stopped " + in.label);
+    if (in.label == "undo") {
+        call.report({"undoing", 0, 0, Progress::Unit::none});
+        if (!events.wait("undone")) return Error(Errc::internal, "the test never let this end");
+    }
     return Error(Errc::cancelled, "stopped as asked");
 }
 
@@ -447,6 +451,19 @@ TEST_F(ServerTest, ClosingTheSendingHalfStopsTheJobToo) {
     ASSERT_EQ(::shutdown(fd.get(), SHUT_WR), 0);
     EXPECT_TRUE(events_.wait("stopped half"));
     // Whoever waits for the answer knows by it that everything is undone.
+    EXPECT_NE(read(fd).find(R"("code":"cancelled")"), std::string::npos);
+    EXPECT_EQ(read(fd), "");
+}
+
+TEST_F(ServerTest, ProgressAfterHalfACloseIsNotTheLastWord) {
+    const UniqueFd fd = connect();
+    std::string call = call_text("Wait", R"({"label":"undo"})");
+    call.insert(1, R"("more":true,)");
+    write(fd, call);
+    EXPECT_NE(read(fd).find("waiting for undo"), std::string::npos);
+    ASSERT_EQ(::shutdown(fd.get(), SHUT_WR), 0);
+    EXPECT_NE(read(fd).find("undoing"), std::string::npos);
+    events_.add("undone");
     EXPECT_NE(read(fd).find(R"("code":"cancelled")"), std::string::npos);
     EXPECT_EQ(read(fd), "");
 }
