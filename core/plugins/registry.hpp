@@ -53,6 +53,9 @@ struct RegistryOptions {
     std::function<Result<void>(const PluginName&, const Roles&)> on_load;
     std::vector<BuiltInPlugin> built_in;
     HttpClient::Limits http;
+    /// Paths::root_socket: where bangerd-root serves the plugins that need root. Empty (user mode):
+    /// such a plugin cannot be chosen.
+    std::string root_socket = {};
 };
 
 enum class PluginStatus {
