@@ -116,9 +116,10 @@ public:
         return call("create", request.vm.str(),
                     [&] { return inner_.create(request, std::move(stop)); });
     }
-    Result<Volume> activate(const Volume& volume, std::stop_token stop) override {
+    Result<Volume> activate(const Volume& volume, const UniqueFd& base,
+                            std::stop_token stop) override {
         return call("activate", volume.vm.str(),
-                    [&] { return inner_.activate(volume, std::move(stop)); });
+                    [&] { return inner_.activate(volume, base, std::move(stop)); });
     }
     Result<void> deactivate(const VmId& vm) override {
         return call("deactivate", vm.str(), [&] { return inner_.deactivate(vm); });

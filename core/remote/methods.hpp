@@ -83,8 +83,9 @@ inline constexpr auto methods = std::tuple(
 
 /// What a descriptor that comes with a call must be. The server looks before the plugin is called.
 enum class FdKind {
-    source,  ///< a regular file, readable
-    sink,    ///< a regular file or a pipe, writable
+    source,           ///< a regular file, readable
+    optional_source,  ///< the same, or no descriptor at all for an invalid UniqueFd
+    sink,             ///< a regular file or a pipe, writable
 };
 
 /// The descriptors inside a value, in the order in which they travel. Specialised for each that has
@@ -105,6 +106,8 @@ struct DescriptorsIn<MachineSpec> {
 /// Those that are arguments by themselves.
 template <auto member>
 inline constexpr FdKind descriptor_kind = FdKind::source;
+template <>
+inline constexpr FdKind descriptor_kind<&Storage::activate> = FdKind::optional_source;
 template <>
 inline constexpr FdKind descriptor_kind<&ImageSource::fetch> = FdKind::sink;
 template <>

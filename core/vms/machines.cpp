@@ -311,6 +311,16 @@ Result<void> Machines::make_volumes(VmRecord& vm, const Roles3& roles, const Ima
     return make(VolumeRole::work, work_base, vm.disk_size);
 }
 
+/// What the volume was made from; an invalid descriptor when it is not there any more, which only
+/// some storage minds.
+UniqueFd Machines::base_of(const VmRecord& vm, const Volume& volume) {
+    if (volume.role != VolumeRole::root) return {};
+    const Result<ImageRecord> image = parts_.store.find_image(vm.image_id);
+    if (!image) return {};
+    Result<UniqueFd> file = parts_.images.open_root_file_system(*image);
+    return file ? std::move(file).value() : UniqueFd();
+}
+
 // ---- starting ----------------------------------------------------------------------------------
 
 Result<VmRecord> Machines::start(const std::string& name, Call& call,
@@ -334,8 +344,10 @@ Result<VmRecord> Machines::start(const std::string& name, Call& call,
         errors.add(parts_.store.save_machine(vm));
         return errors.result();
     });
-    for (Volume& volume : vm.volumes)
-        volume = BANGER_TRY(roles.storage->activate(volume, call.stop()));
+    for (Volume& volume : vm.volumes) {
+        const UniqueFd base = base_of(vm, volume);
+        volume = BANGER_TRY(roles.storage->activate(volume, base, call.stop()));
+    }
     BANGER_TRY(boot(vm, roles, call, watch));
     rollback.commit();
     watch_process(vm);

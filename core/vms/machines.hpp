@@ -139,6 +139,7 @@ private:
     Result<guest::GuestIdentity> read_identity(const VmId& vm);
     Result<void> make_volumes(VmRecord& vm, const Roles3& roles, const ImageRecord& image,
                               std::stop_token stop);
+    UniqueFd base_of(const VmRecord& vm, const Volume& volume);
     Result<void> boot(VmRecord& vm, const Roles3& roles, Call& call, Stopwatch& watch);
     Result<void> attach_link(VmRecord& vm, const Roles3& roles, std::stop_token stop);
     Result<void> start_process(VmRecord& vm, const Roles3& roles, std::stop_token stop);

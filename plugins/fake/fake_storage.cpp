@@ -79,7 +79,7 @@ Result<Volume> FakeStorage::create(const VolumeRequest& request, std::stop_token
     return copy(request.base_fd, request.vm, request.role, request.size, std::move(stop));
 }
 
-Result<Volume> FakeStorage::activate(const Volume& volume, std::stop_token stop) {
+Result<Volume> FakeStorage::activate(const Volume& volume, const UniqueFd&, std::stop_token stop) {
     BANGER_TRY(failpoints_.pass("storage.activate", std::move(stop)));
     if (!path_exists(volume.path)) return lost(volume);
     return volume;

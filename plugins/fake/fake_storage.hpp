@@ -15,7 +15,8 @@ public:
         : folder_(std::move(folder)), failpoints_(failpoints) {}
 
     Result<Volume> create(const VolumeRequest& request, std::stop_token stop) override;
-    Result<Volume> activate(const Volume& volume, std::stop_token stop) override;
+    Result<Volume> activate(const Volume& volume, const UniqueFd& base,
+                            std::stop_token stop) override;
     Result<void> deactivate(const VmId& vm) override;
     Result<Volume> resize(const Volume& volume, ByteCount size, std::stop_token stop) override;
     Result<VolumeUsage> usage(const Volume& volume) override;

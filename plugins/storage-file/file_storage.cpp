@@ -291,7 +291,7 @@ Result<Volume> FileStorage::create(const VolumeRequest& request, std::stop_token
     return Volume{request.vm, request.role, path, format, request.size};
 }
 
-Result<Volume> FileStorage::activate(const Volume& volume, std::stop_token stop) {
+Result<Volume> FileStorage::activate(const Volume& volume, const UniqueFd&, std::stop_token stop) {
     if (stop.stop_requested()) return cancelled();
     const std::string path = path_of(volume.vm, volume.role, volume.format);
     const UniqueFd fd = BANGER_TRY(open_volume(path, O_RDONLY, volume));
@@ -340,7 +340,7 @@ Result<std::vector<VmId>> FileStorage::recover(std::span<const Volume> remembere
     std::vector<VmId> gone;
     for (const Volume& volume : remembered) {
         expected[volume.vm].push_back(file_name(volume.role, volume.format));
-        const Result<Volume> there = activate(volume, {});
+        const Result<Volume> there = activate(volume, {}, {});
         if (there) continue;
         host_.log(LogLevel::warning, there.error().text());
         if (std::ranges::find(gone, volume.vm) == gone.end()) gone.push_back(volume.vm);

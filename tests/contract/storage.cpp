@@ -125,7 +125,7 @@ TEST_P(StorageContract, activate_and_deactivate_are_idempotent_and_keep_the_cont
     EXPECT_TRUE(succeeded(role().deactivate(vm)));
     EXPECT_TRUE(succeeded(role().deactivate(vm)));
     for (int i = 0; i < 2; ++i) {
-        const Result<Volume> active = role().activate(*volume, never());
+        const Result<Volume> active = role().activate(*volume, base_, never());
         ASSERT_TRUE(succeeded(active));
         EXPECT_EQ(active->vm, vm);
         EXPECT_EQ(active->size, volume->size);
@@ -141,7 +141,7 @@ TEST_P(StorageContract, activate_of_lost_content_is_not_found) {
     const Result<Volume> volume = create(VmId::random());
     ASSERT_TRUE(succeeded(volume));
     if (!subject().lose(volume->vm)) GTEST_SKIP() << "a volume cannot get lost here";
-    EXPECT_TRUE(failed_with(role().activate(*volume, never()), Errc::not_found));
+    EXPECT_TRUE(failed_with(role().activate(*volume, base_, never()), Errc::not_found));
     EXPECT_TRUE(succeeded(role().deactivate(volume->vm)));
     EXPECT_TRUE(succeeded(role().remove(volume->vm)));
     expect_nothing_left();
@@ -156,7 +156,10 @@ TEST_P(StorageContract, a_disk_only_grows) {
     const Result<Volume> larger = role().resize(*volume, ByteCount::mib(16), never());
     ASSERT_TRUE(succeeded(larger));
     EXPECT_EQ(larger->size, ByteCount::mib(16));
-    EXPECT_EQ(head_of(*larger).value_or(std::string(base_head)), base_head);
+    const Result<Volume> active = role().activate(*larger, base_, never());
+    ASSERT_TRUE(succeeded(active));
+    EXPECT_EQ(active->size, ByteCount::mib(16));
+    EXPECT_EQ(head_of(*active).value_or(std::string(base_head)), base_head);
     const Result<Volume> smaller = role().resize(*larger, ByteCount::mib(8), never());
     EXPECT_TRUE(failed_with(smaller, Errc::invalid_argument));
     const Result<VolumeUsage> usage = role().usage(*larger);
@@ -228,7 +231,7 @@ TEST_P(StorageContract, recover_adopts_removes_orphans_and_tells_the_lost) {
         EXPECT_THAT(*gone, IsEmpty());
     }
     EXPECT_EQ(existing(), only_kept);
-    EXPECT_TRUE(succeeded(role().activate(*kept, never())));
+    EXPECT_TRUE(succeeded(role().activate(*kept, base_, never())));
     EXPECT_TRUE(failed_with(create(kept_vm), Errc::already_exists)) << "an adopted volume counts";
     EXPECT_TRUE(succeeded(role().remove(kept_vm)));
     expect_nothing_left();
@@ -265,7 +268,7 @@ TEST_P(StorageContract, a_clone_is_independent) {
     EXPECT_EQ(copy->size, source->size);
     EXPECT_TRUE(failed_with(cloning->clone(*source, target, never()), Errc::already_exists));
     EXPECT_TRUE(succeeded(role().remove(source->vm)));
-    EXPECT_TRUE(succeeded(role().activate(*copy, never())));
+    EXPECT_TRUE(succeeded(role().activate(*copy, base_, never())));
     EXPECT_EQ(head_of(*copy).value_or(std::string(base_head)), base_head);
     EXPECT_TRUE(failed_with(cloning->clone(*source, VmId::random(), never()), Errc::not_found));
     EXPECT_TRUE(

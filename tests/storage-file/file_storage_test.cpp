@@ -161,7 +161,7 @@ TEST(FileStorage, AnOverlayWhoseBaseIsGoneIsLost) {
     ASSERT_TRUE(succeeded(volume));
     if (volume->format != DiskFormat::qcow2) GTEST_SKIP() << "reflinks work here";
     ASSERT_EQ(::unlink(f.base_path.c_str()), 0);
-    EXPECT_TRUE(failed_with(f.storage.activate(*volume, {}), Errc::not_found));
+    EXPECT_TRUE(failed_with(f.storage.activate(*volume, f.base, {}), Errc::not_found));
     const Result<std::vector<VmId>> gone = f.storage.recover(std::vector<Volume>{*volume});
     ASSERT_TRUE(succeeded(gone));
     EXPECT_THAT(*gone, ElementsAre(f.vm));

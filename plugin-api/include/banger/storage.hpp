@@ -85,14 +85,17 @@ public:
     /// Makes the disk. All or nothing: on failure nothing of it is left. A machine that has this
     /// volume already gets Errc::already_exists and keeps it. No space is Errc::no_space.
     virtual Result<Volume> create(const VolumeRequest& request, std::stop_token stop) = 0;
-    /// Makes a volume usable after a reboot of the host or a stop of the machine (maps devices).
-    /// Idempotent. Errc::not_found when its content is lost.
-    virtual Result<Volume> activate(const Volume& volume, std::stop_token stop) = 0;
+    /// Makes a volume usable after a reboot of the host, a stop of the machine or a resize() (maps
+    /// devices). `base` is the base of its create(), opened again, for a root volume whose image
+    /// core still has; else it is invalid. A plugin that keeps only what differs from the base has
+    /// no other way to it. Idempotent. Errc::not_found when the content is lost.
+    virtual Result<Volume> activate(const Volume& volume, const UniqueFd& base,
+                                    std::stop_token stop) = 0;
     /// The opposite of activate(): frees what only a running machine needs, keeps the content.
     /// Succeeds when it is not active or gone.
     virtual Result<void> deactivate(const VmId& vm) = 0;
-    /// Grows the disk of a stopped machine. A smaller size is Errc::invalid_argument; the same size
-    /// succeeds.
+    /// Grows the disk of a stopped machine; activate() comes before its next use. A smaller size is
+    /// Errc::invalid_argument; the same size succeeds.
     virtual Result<Volume> resize(const Volume& volume, ByteCount size, std::stop_token stop) = 0;
     /// Errc::not_found when the volume is gone.
     virtual Result<VolumeUsage> usage(const Volume& volume) = 0;
