@@ -4,6 +4,7 @@
 #include "cli/render/table.hpp"
 #include "cli/render/text.hpp"
 #include "cli/session.hpp"
+#include "cli/system_install.hpp"
 #include "core/base/child.hpp"
 #include "core/base/file.hpp"
 #include "core/base/version.hpp"
@@ -157,7 +158,76 @@ Result<int> print_version(const Arguments& arguments, Context& context) {
     return 0;
 }
 
+namespace {
+
+void add_service_commands(CommandTable& table) {
+    table.groups.push_back(
+        {"system",
+         "the services: machines on a bridge, with names, kept across logins",
+         "Without them banger runs in user mode: no root, no address of its own for a machine.\n"
+         "With them two services run: bangerd for their owner, and bangerd-root, a narrow helper\n"
+         "for what needs root (bridge, NAT, device-mapper, resolver).",
+         {{"sudo banger system install --owner \"$USER\"", "install or upgrade, and start"},
+          {"banger system status", "how are they?"},
+          {"sudo banger system uninstall", "remove them; machines and images stay"}}});
+    table.commands.push_back(
+        {"system",
+         "install",
+         {},
+         "install or upgrade the services and start them",
+         "Programs go to /usr/local/bin, plugins to /usr/local/lib/banger, settings to\n"
+         "/etc/banger, units to /etc/systemd/system. Run it again to upgrade in place, or to\n"
+         "finish one that was cut off: machines go on running. The owner's user manager is kept\n"
+         "alive without a session (lingering), because machines run in its scopes.",
+         {},
+         false,
+         {{"--owner", "USER", "whom the machines belong to", "", {}}},
+         {{"sudo banger system install --owner \"$USER\"", "for yourself"}},
+         system_install,
+         nullptr});
+    table.commands.push_back({"system",
+                              "status",
+                              {},
+                              "show both services",
+                              "The exit status is 0 when everything runs.",
+                              {},
+                              false,
+                              {format_option()},
+                              {{"banger system status", "how are they?"}},
+                              system_status,
+                              nullptr});
+    table.commands.push_back(
+        {"system",
+         "restart",
+         {},
+         "restart both services; machines go on running",
+         "Reads /etc/banger/config.toml anew, for the root helper too.",
+         {},
+         false,
+         {},
+         {{"sudo banger system restart", "after a change of /etc/banger/config.toml"}},
+         system_restart,
+         nullptr});
+    table.commands.push_back(
+        {"system",
+         "uninstall",
+         {},
+         "stop machines and remove the services",
+         "Machines are stopped cleanly first. Machines, images and settings stay unless --purge\n"
+         "is given; what is under your home stays in any case.",
+         {},
+         false,
+         {{"--purge", "", "delete machines, images, caches and /etc/banger too", "", {}}},
+         {{"sudo banger system uninstall", "keep machines and images"},
+          {"sudo banger system uninstall --purge", "leave nothing"}},
+         system_uninstall,
+         nullptr});
+}
+
+}  // namespace
+
 void add_system_commands(CommandTable& table) {
+    add_service_commands(table);
     table.commands.push_back(
         {"",
          "doctor",

@@ -218,7 +218,7 @@ Config default_config(const ConfigContext& context) {
     config.plugins.network.value = is_user ? "net-user" : "net-bridge";
     if (!is_user) config.plugins.dns.value = "dns-resolved";
     config.plugins.storage.value = is_user ? "storage-file" : "storage-dm";
-    config.plugins.vm_backend.value = is_user ? "vmm-qemu" : "vmm-firecracker";
+    config.plugins.vm_backend.value = "vmm-qemu";
     config.plugins.image_sources.value = {"catalog", "image-debian"};
     return config;
 }

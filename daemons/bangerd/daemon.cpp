@@ -55,10 +55,12 @@ struct Daemon::Inside {
     asio::executor_work_guard<asio::io_context::executor_type> work{io.get_executor()};
     asio::steady_timer idle_timer{io};
     asio::steady_timer drain_timer{io};
+    asio::steady_timer watchdog_timer{io};
     std::unique_ptr<MachineWatch> watch;
     std::unique_ptr<rpc::Server> server;
     std::size_t running_machines = 0;  // of the I/O thread
     bool is_leaving = false;           // of the I/O thread
+    bool owns_socket = false;          // else it is systemd's, and outlives us
 
     Result<void> open();
     Result<void> open_plugins();
@@ -66,6 +68,8 @@ struct Daemon::Inside {
     Result<void> open_server();
     void log(LogLevel level, const std::string& text) const { options.log(level, text); }
     void on_activity();
+    void on_count(std::size_t count);
+    void keep_alive();
     void begin_to_leave(std::string_view why);
 };
 
@@ -134,10 +138,7 @@ void Daemon::Inside::open_machines(HostSize host) {
     watch = std::make_unique<MachineWatch>(
         io,
         [this](const VmId& vm, const ProcessId& process) { machines->handle_exit(vm, process); },
-        [this](std::size_t count) {
-            running_machines = count;
-            on_activity();
-        });
+        [this](std::size_t count) { on_count(count); });
     machines = std::make_unique<Machines>(Machines::Parts{
         .store = *store,
         .registry = *registry,
@@ -169,9 +170,29 @@ Result<void> Daemon::Inside::open_server() {
         server->add(system_interface({*registry, *store, config, options.paths, started, [this] {
                                           asio::post(io, [this] { begin_to_leave("asked to"); });
                                       }})));
-    BANGER_TRY(server->listen(BANGER_TRY(rpc::listen_at(options.paths.socket))));
+    owns_socket = options.listeners.empty();
+    if (owns_socket) options.listeners.push_back(BANGER_TRY(rpc::listen_at(options.paths.socket)));
+    for (UniqueFd& listener : options.listeners)
+        BANGER_TRY(server->listen(std::move(listener)));
     on_activity();
     return ok();
+}
+
+void Daemon::Inside::on_count(std::size_t count) {
+    running_machines = count;
+    options.notify.status(count == 0   ? "no machine runs"
+                          : count == 1 ? "1 machine runs"
+                                       : std::to_string(count) + " machines run");
+    on_activity();
+}
+
+/// Also while leaving: whoever hangs then is to be ended too.
+void Daemon::Inside::keep_alive() {
+    options.notify.alive();
+    watchdog_timer.expires_after(*options.notify.watchdog() / 3);
+    watchdog_timer.async_wait([this](const boost::system::error_code& error) {
+        if (!error) keep_alive();
+    });
 }
 
 /// Idle is: nobody connected, nothing being done, no machine running. Only then is there a timer.
@@ -193,8 +214,9 @@ void Daemon::Inside::begin_to_leave(std::string_view why) {
     is_leaving = true;
     log(LogLevel::info, "leaving: " + std::string(why));
     idle_timer.cancel();
+    options.notify.stopping();
     // Whoever connects from now on must find nobody, and start another daemon.
-    (void)remove_file(options.paths.socket);
+    if (owns_socket) (void)remove_file(options.paths.socket);
     server->stop_jobs();
     server->drain([this] { io.stop(); });
     drain_timer.expires_after(drain_time);
@@ -217,7 +239,14 @@ Result<std::unique_ptr<Daemon>> Daemon::open(Options options) {
     return std::unique_ptr<Daemon>(new Daemon(std::move(inside)));
 }
 
-void Daemon::run() { inside_->io.run(); }
+void Daemon::run() {
+    asio::post(inside_->io, [inside = inside_.get()] {
+        inside->on_count(inside->running_machines);
+        inside->options.notify.ready();
+        if (inside->options.notify.watchdog()) inside->keep_alive();
+    });
+    inside_->io.run();
+}
 
 void Daemon::leave() {
     asio::post(inside_->io, [inside = inside_.get()] { inside->begin_to_leave("told to"); });

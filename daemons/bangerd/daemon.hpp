@@ -7,6 +7,8 @@
 
 #include "banger/host.hpp"
 #include "banger/result.hpp"
+#include "banger/unique_fd.hpp"
+#include "core/base/service_notify.hpp"
 #include "core/config/paths.hpp"
 
 namespace banger {
@@ -21,6 +23,9 @@ public:
         std::string agent;  ///< path of the static banger-vsock-agent
         /// Leave after this long without a connection, a request or a machine; zero: never.
         std::chrono::milliseconds idle_after{0};
+        /// Listening sockets that systemd passed; none: one is made at paths.socket.
+        std::vector<UniqueFd> listeners = {};
+        ServiceNotify notify = {};
         std::function<void(LogLevel, const std::string&)> log;
     };
 
@@ -29,7 +34,8 @@ public:
     static Result<std::unique_ptr<Daemon>> open(Options options);
     ~Daemon();
 
-    /// Serves until told to leave or idle. Machines keep running.
+    /// Serves until told to leave or idle. Machines keep running. From now on the service manager
+    /// is told how we are, from the thread that serves: one that hangs is seen.
     void run();
     /// Ends run(): from a signal's handler thread or any other.
     void leave();

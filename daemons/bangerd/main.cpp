@@ -12,6 +12,7 @@
 #include "core/base/version.hpp"
 #include "core/config/config.hpp"
 #include "core/config/paths.hpp"
+#include "core/rpc/listener.hpp"
 #include "daemons/bangerd/daemon.hpp"
 
 namespace {
@@ -74,15 +75,28 @@ void tell(int ready_fd, const std::string& text) {
     ::close(ready_fd);
 }
 
-Result<std::unique_ptr<Daemon>> open_daemon(std::chrono::milliseconds idle_after,
+/// In a build tree the agent lies beside us; installed, beside the plugins.
+std::string find_agent(const std::string& here) {
+    std::string agent = here + "/banger-vsock-agent";
+    return path_exists(agent) ? agent : here + "/../lib/banger/banger-vsock-agent";
+}
+
+Result<std::unique_ptr<Daemon>> open_daemon(RunMode mode, std::chrono::milliseconds idle_after,
+                                            ServiceNotify notify,
                                             const std::shared_ptr<spdlog::logger>& log) {
+    // Its unit names the owner. Without that it would run machines as root.
+    if (mode == RunMode::system && ::geteuid() == 0)
+        return Error(Errc::permission_denied, "bangerd --system does not run as root",
+                     "Install it with `sudo banger system install --owner USER`.");
     const PathEnvironment environment = BANGER_TRY(PathEnvironment::from_process());
     const std::string here = own_folder();
     return Daemon::open({
-        .paths = BANGER_TRY(find_paths(RunMode::user, environment)),
+        .paths = BANGER_TRY(find_paths(mode, environment)),
         .plugin_folders = {here + "/../lib/banger/plugins"},
-        .agent = here + "/banger-vsock-agent",
+        .agent = find_agent(here),
         .idle_after = idle_after,
+        .listeners = BANGER_TRY(rpc::inherited_listeners()),
+        .notify = std::move(notify),
         .log = [log](LogLevel level, const std::string& text) { log->log(level_of(level), text); },
     });
 }
@@ -90,11 +104,17 @@ Result<std::unique_ptr<Daemon>> open_daemon(std::chrono::milliseconds idle_after
 }  // namespace
 
 int main(int argc, char** argv) {
-    CLI::App app("bangerd: keeps the machines of one user. `banger` starts it when it is needed.");
+    CLI::App app(
+        "bangerd: keeps the machines of one user. `banger` starts it when it is needed; as a\n"
+        "service systemd does.");
     bool is_user_mode = false;
+    bool is_system_mode = false;
     int ready_fd = -1;
     std::uint32_t idle_seconds = 30;
-    app.add_flag("--user", is_user_mode, "run for the calling user, without root")->required();
+    CLI::App& mode = *app.add_option_group("mode")->require_option(1);
+    mode.add_flag("--user", is_user_mode, "run for the calling user, without root");
+    mode.add_flag("--system", is_system_mode,
+                  "run as the service of an owner, with bangerd-root; never leaves by itself");
     app.add_option("--ready-fd", ready_fd, "write \"ready\" or an error there once it is decided");
     app.add_option("--idle-seconds", idle_seconds,
                    "leave when nothing runs for this long; 0: never")
@@ -106,7 +126,12 @@ int main(int argc, char** argv) {
     ::umask(077);
     const sigset_t signals = block_signals();
     const std::shared_ptr<spdlog::logger> log = make_log();
-    Result<std::unique_ptr<Daemon>> daemon = open_daemon(std::chrono::seconds(idle_seconds), log);
+    ServiceNotify notify = ServiceNotify::from_environment();
+    Result<std::unique_ptr<Daemon>> daemon =
+        is_system_mode
+            ? open_daemon(RunMode::system, std::chrono::seconds(0), std::move(notify), log)
+            : open_daemon(RunMode::user, std::chrono::seconds(idle_seconds), std::move(notify),
+                          log);
     if (!daemon) {
         log->error(daemon.error().text());
         tell(ready_fd, daemon.error().text());

@@ -57,7 +57,7 @@ TEST(Config, DefaultsOfSystemMode) {
     EXPECT_EQ(*config.plugins.network, "net-bridge");
     EXPECT_EQ(*config.plugins.dns, "dns-resolved");
     EXPECT_EQ(*config.plugins.storage, "storage-dm");
-    EXPECT_EQ(*config.plugins.vm_backend, "vmm-firecracker");
+    EXPECT_EQ(*config.plugins.vm_backend, "vmm-qemu");
 }
 
 // ---- every key ----

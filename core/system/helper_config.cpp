@@ -1,0 +1,101 @@
+#include "core/system/helper_config.hpp"
+
+#include <algorithm>
+
+#include "core/base/names.hpp"
+#include "core/rpc/json.hpp"
+
+namespace banger::system {
+
+namespace {
+
+using rpc::Json;
+
+/// Keys of the configuration under the names that plugins give them.
+Settings shared_settings(const Config& config) {
+    return {{"bridge_name", *config.bridge_name},
+            {"bridge_address", config.bridge_ip->text() + "/" + std::to_string(*config.cidr)},
+            {"guest_dns", config.guest_dns->text()},
+            {"dns_zone", *config.dns_zone},
+            {"dns_port", static_cast<std::int64_t>(*config.dns_port)}};
+}
+
+Result<Settings> settings_of(const Manifest& manifest, const Config& config) {
+    Settings written;
+    const auto table = config.plugin_tables.find(manifest.name.str());
+    if (table != config.plugin_tables.end()) written = table->second.settings;
+    for (const auto& [key, value] : shared_settings(config)) {
+        const auto schema = manifest.settings.find(key);
+        if (schema != manifest.settings.end()) written.emplace(key, value);
+    }
+    return check_settings(manifest, written);
+}
+
+Json json_of(const SettingValue& value) {
+    if (const bool* truth = std::get_if<bool>(&value)) return Json(*truth);
+    if (const std::int64_t* number = std::get_if<std::int64_t>(&value)) return Json(*number);
+    if (const std::string* text = std::get_if<std::string>(&value)) return Json(*text);
+    Json::List list;
+    for (const std::string& each : std::get<std::vector<std::string>>(value))
+        list.emplace_back(each);
+    return Json(std::move(list));
+}
+
+/// Every plugin that the configuration names, in the order in which the helper makes them.
+std::vector<std::string> chosen_plugins(const Config& config) {
+    std::vector<std::string> names{*config.plugins.network, *config.plugins.storage};
+    if (*config.plugins.dns) names.push_back(**config.plugins.dns);
+    names.push_back(*config.plugins.vm_backend);
+    names.insert(names.end(), config.plugins.image_sources->begin(),
+                 config.plugins.image_sources->end());
+    std::vector<std::string> each;
+    for (const std::string& name : names)
+        if (std::ranges::find(each, name) == each.end()) each.push_back(name);
+    return each;
+}
+
+}  // namespace
+
+Result<std::string> helper_config(const Owner& owner, const Config& config,
+                                  const std::vector<Manifest>& manifests) {
+    Json::List plugins;
+    for (const std::string& name : chosen_plugins(config)) {
+        const auto manifest = std::ranges::find_if(
+            manifests, [&](const Manifest& each) { return each.name.str() == name; });
+        if (manifest == manifests.end()) {
+            std::string known;
+            for (const Manifest& each : manifests)
+                known += (known.empty() ? "" : ", ") + each.name.str();
+            return Error(Errc::not_found,
+                         "the configuration names the plugin " + quoted(name) +
+                             ", which is not part of this version",
+                         "Choose another in [plugins] of /etc/banger/config.toml; there are: " +
+                             known + ".");
+        }
+        if (manifest->privilege != Privilege::root) continue;
+        const Settings settings =
+            BANGER_TRY(settings_of(*manifest, config).context("preparing the root helper"));
+        Json::Object values;
+        for (const auto& [key, value] : settings)
+            values.push_back({key, json_of(value)});
+        plugins.emplace_back(
+            Json::Object{{"name", Json(name)}, {"settings", Json(std::move(values))}});
+    }
+    const Json all(Json::Object{{"owner_uid", Json(static_cast<std::int64_t>(owner.uid))},
+                                {"owner_gid", Json(static_cast<std::int64_t>(owner.gid))},
+                                {"plugins", Json(std::move(plugins))}});
+    return all.pretty_text() + "\n";
+}
+
+Result<Config> load_system_config(const Layout& layout, const Owner& owner) {
+    Paths paths;
+    paths.mode = RunMode::system;
+    paths.home = owner.home;
+    paths.ssh_key = owner.home + "/.local/state/banger/ssh/id_ed25519";
+    paths.system_config_file = layout.config;
+    // A name that no file has.
+    paths.user_config_file = "";
+    return load_config(paths, {});
+}
+
+}  // namespace banger::system
