@@ -426,6 +426,7 @@ Result<void> Machines::start_process(VmRecord& vm, const Roles3& roles, std::sto
 
     BANGER_TRY(parts_.store.record_resource(vm.id, ResourceKind::process, vm.backend.str(), ""));
     vm.process = BANGER_TRY(roles.backend->start(spec, stop).context("starting " + vm.name.str()));
+    if (parts_.contain) parts_.contain(vm);
     return parts_.store.save_machine(vm);
 }
 
@@ -667,6 +668,7 @@ std::vector<std::string> Machines::recover() {
             if (vm.state == VmState::stopping) vm.state = VmState::running;
             const Result<void> saved = parts_.store.save_machine(vm);
             if (!saved) failed(vm, saved.error());
+            if (parts_.contain) parts_.contain(vm);
             watch_process(vm);
             continue;
         }

@@ -76,6 +76,8 @@ public:
         /// readable.
         std::function<void(const VmId&, const ProcessId&, UniqueFd pidfd)> watch;
         std::function<void(LogLevel, std::string)> log;
+        /// A VMM was started, or found running: give it its limits. Must not block. Optional.
+        std::function<void(const VmRecord&)> contain = {};
         /// How long a guest may take until it is ready.
         std::chrono::seconds ready_deadline{90};
         /// How long a guest may take to power off before it is ended.

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
@@ -11,6 +12,7 @@
 #include "core/base/file.hpp"
 #include "core/base/version.hpp"
 #include "core/rpc/listener.hpp"
+#include "core/scopes/scopes.hpp"
 #include "daemons/bangerd/interfaces.hpp"
 #include "daemons/bangerd/machine_watch.hpp"
 
@@ -35,6 +37,11 @@ std::map<std::string, Settings, std::less<>> settings_of(const Config& config) {
     std::map<std::string, Settings, std::less<>> settings;
     for (const auto& [name, table] : config.plugin_tables)
         settings.emplace(name, table.settings);
+    // A service's /var/tmp is its own, and mmdebstrap runs outside of the service.
+    const std::string builder = "image-debian";
+    if (config.mode == RunMode::system &&
+        std::ranges::count(*config.plugins.image_sources, builder))
+        settings[builder].emplace("work_folder", "/var/cache/banger-build");
     return settings;
 }
 
@@ -50,6 +57,7 @@ struct Daemon::Inside {
     std::unique_ptr<Store> store;
     std::unique_ptr<Registry> registry;
     std::unique_ptr<ImageStore> images;
+    std::unique_ptr<Scopes> scopes;  // nothing: VMMs stay where they are started
     std::unique_ptr<Machines> machines;
     asio::io_context io{1};
     asio::executor_work_guard<asio::io_context::executor_type> work{io.get_executor()};
@@ -139,6 +147,11 @@ void Daemon::Inside::open_machines(HostSize host) {
         io,
         [this](const VmId& vm, const ProcessId& process) { machines->handle_exit(vm, process); },
         [this](std::size_t count) { on_count(count); });
+    // A user daemon's VMMs leave the session only where the user manager outlives it.
+    if (paths.mode == RunMode::system || user_manager_lingers())
+        scopes = std::make_unique<Scopes>(
+            "/run/user/" + std::to_string(::getuid()) + "/bus",
+            [this](LogLevel level, const std::string& text) { log(level, text); });
     machines = std::make_unique<Machines>(Machines::Parts{
         .store = *store,
         .registry = *registry,
@@ -150,6 +163,11 @@ void Daemon::Inside::open_machines(HostSize host) {
         .watch = [this](const VmId& vm, const ProcessId& process,
                         UniqueFd pidfd) { watch->watch(vm, process, std::move(pidfd)); },
         .log = [this](LogLevel level, const std::string& text) { log(level, text); },
+        .contain =
+            [this](const VmRecord& vm) {
+                if (scopes && vm.process)
+                    scopes->contain({vm.id, vm.name, vm.process->process, vm.memory, vm.vcpus});
+            },
     });
 }
 
@@ -166,10 +184,9 @@ Result<void> Daemon::Inside::open_server() {
     BANGER_TRY(server->add(vm_interface(*machines, *store)));
     BANGER_TRY(server->add(image_interface(*images, *store, to_log)));
     BANGER_TRY(server->add(kernel_interface(*images, *store, to_log)));
-    BANGER_TRY(
-        server->add(system_interface({*registry, *store, config, options.paths, started, [this] {
-                                          asio::post(io, [this] { begin_to_leave("asked to"); });
-                                      }})));
+    BANGER_TRY(server->add(system_interface(
+        {*registry, *store, config, options.paths, started,
+         [this] { asio::post(io, [this] { begin_to_leave("asked to"); }); }, scopes.get()})));
     owns_socket = options.listeners.empty();
     if (owns_socket) options.listeners.push_back(BANGER_TRY(rpc::listen_at(options.paths.socket)));
     for (UniqueFd& listener : options.listeners)

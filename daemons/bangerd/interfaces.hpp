@@ -9,6 +9,7 @@
 #include "core/images/image_store.hpp"
 #include "core/plugins/registry.hpp"
 #include "core/rpc/server.hpp"
+#include "core/scopes/scopes.hpp"
 #include "core/store/store.hpp"
 #include "core/vms/machines.hpp"
 
@@ -29,6 +30,7 @@ struct SystemParts {
     const Paths& paths;
     std::chrono::steady_clock::time_point started;
     std::function<void()> leave;
+    const Scopes* scopes = nullptr;  ///< nothing where VMMs get none
 };
 rpc::Interface system_interface(SystemParts parts);
 

@@ -91,6 +91,7 @@ protocol::DoctorReply examine(const SystemParts& parts, std::stop_token stop) {
     const std::string& image = *parts.config.default_image_name;
     reply.checks.push_back(
         artifact_check("default image", parts.store.find_image(image).has_value(), image));
+    if (parts.scopes) reply.checks.push_back(parts.scopes->check());
     for (Check& check : parts.registry.checks(stop))
         reply.checks.push_back(std::move(check));
     for (const EffectiveValue& value : effective_values(parts.config))
