@@ -1,0 +1,116 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+
+#include "banger/host.hpp"
+#include "banger/network.hpp"
+#include "core/base/ledger.hpp"
+#include "plugins/net-bridge/forwarding.hpp"
+#include "plugins/net-bridge/link_record.hpp"
+#include "plugins/net-bridge/nftables.hpp"
+#include "plugins/net-bridge/rtnetlink.hpp"
+#include "plugins/net-bridge/ruleset.hpp"
+
+namespace banger {
+
+/// The plugin's table of the configuration, checked.
+struct BridgeSettings {
+    std::string bridge;
+    Ipv4Prefix address;  ///< of the host on the bridge; the guests have the rest of the prefix
+    Ipv4Address guest_dns;
+    bool allow_guest_to_guest = false;
+    bool allow_private_networks = true;
+
+    /// Errc::invalid_argument: a name that is not banger's, a prefix that is not private.
+    static Result<BridgeSettings> parse(const Settings& settings);
+};
+
+/// A bridge of banger's own with a tap for each machine, guarded by banger's own nftables tables
+/// (ruleset.hpp). Runs as root in bangerd-root.
+///
+/// On the host there is nothing before the first link and nothing after the last. In between: the
+/// bridge; a tap a machine, which the uid of the request may open; two tables; and with a `--nat`
+/// machine what forwarding.hpp says. The ledger has an entry for each of these before it is made.
+/// Names are derived here: a tap is a prefix and a hash of owner and machine. What is removed must
+/// be in the ledger and still be the thing that was made: name, index, kind, mark and owner agree.
+///
+/// One lock orders what changes tables and bridge; only the removal of a device, for which the
+/// kernel takes its time, happens outside of it.
+class BridgeNetwork final : public Network {
+public:
+    /// Called before each step that changes the host, with its name; an error is the step's
+    /// failure. Tests fail, hang or die there. Null in the product.
+    using StepHook = std::function<Result<void>(std::string_view step, std::stop_token stop)>;
+
+    /// Reads the ledger and removes what an attach() that a crash cut short has left. Devices of
+    /// finished links are not touched.
+    static Result<std::unique_ptr<BridgeNetwork>> create(Host& host, StepHook hook);
+
+    [[nodiscard]] Addressing addressing() const override { return {settings_.address}; }
+    Result<NetworkLink> attach(const LinkRequest& request, std::stop_token stop) override;
+    Result<void> detach(const VmId& vm) override;
+    /// Repeatable at any time. Beside what Network says: rules that somebody flushed are put back,
+    /// a port that somebody took off the bridge is put back, and a link that core remembers but the
+    /// ledger lost is adopted when its device carries our mark.
+    Result<std::vector<VmId>> recover(std::span<const NetworkLink> remembered) override;
+    std::vector<Check> checks(std::stop_token stop) override;
+
+    /// The tap's name: at most 15 bytes (IFNAMSIZ).
+    static std::string device_of(std::uint32_t owner, const VmId& vm);
+
+private:
+    struct Link {
+        LinkRecord record;
+        bool is_leaving = false;  ///< detach() is at work: no rules for it any more
+    };
+
+    BridgeNetwork(Host& host, BridgeSettings settings, Ledger ledger, StepHook hook);
+
+    Result<void> step(std::string_view name, std::stop_token stop) const;
+    [[nodiscard]] Result<void> check_guest(const std::optional<Ipv4Address>& address,
+                                           const MacAddress& mac) const;
+    [[nodiscard]] NetworkLink link_of(const LinkRecord& record) const;
+    void read_ledger();
+    /// Removes the device if it is still the one that was made. No lock needed.
+    Result<void> remove_device(const LinkRecord& record) const;
+    Result<void> remove_unknown(std::span<const NetworkLink> remembered);
+
+    // With the lock held:
+    /// Writes the entry: from now on detach() knows the link.
+    Result<void> reserve(const LinkRecord& record, std::stop_token stop);
+    Result<void> make_link(const VmId& vm, std::stop_token stop);
+    /// The index of the bridge, made if it is not there.
+    Result<int> ensure_bridge(std::stop_token stop);
+    Result<void> make_bridge(std::stop_token stop);
+    [[nodiscard]] Result<void> check_subnet() const;
+    Result<void> remove_bridge();
+    [[nodiscard]] RulesetPlan plan() const;
+    Result<void> apply_rules();
+    [[nodiscard]] bool has_nat() const;
+    /// Whether the device is there; one that is off the bridge is put back.
+    Result<bool> repair(const LinkRecord& record, int bridge) const;
+    /// Takes on devices that carry our mark and core remembers; gives back the strays.
+    Result<std::vector<rtnetlink::Interface>> adopt(std::span<const NetworkLink> remembered);
+    /// After the last link: bridge, tables, the host's setting.
+    Result<void> remove_common();
+    [[nodiscard]] Check bridge_check() const;
+    [[nodiscard]] Check rules_check();
+
+    void warn(const std::string& what) const { host_.log(LogLevel::warning, what); }
+
+    Host& host_;
+    const BridgeSettings settings_;
+    const StepHook hook_;
+    Ledger ledger_;
+    Nftables nftables_;
+    Forwarding forwarding_;
+    std::mutex mutex_;
+    std::map<VmId, Link> links_;  ///< as the ledger has them
+};
+
+}  // namespace banger
