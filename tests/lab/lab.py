@@ -5,7 +5,7 @@ The image is made once and kept by what it is made from; the first start of an i
 that, on an overlay of its own. A lab is a folder, build/lab/NAME; nothing else is left when it is down.
 """
 
-import argparse, fcntl, hashlib, json, os, shlex, shutil, signal, socket, subprocess, sys, tempfile, time
+import argparse, fcntl, hashlib, json, os, select, shlex, shutil, signal, socket, sqlite3, subprocess, sys, tempfile, time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +14,9 @@ TREE = HERE.parent.parent
 CACHE = Path(os.environ.get("BANGER_LAB_CACHE") or Path.home() / ".cache/banger-lab")
 # The guests' images that the boot tests keep; the lab's host sees them read-only.
 GUESTS = Path(os.environ.get("BANGER_TEST_CACHE") or Path.home() / ".cache/banger-test")
+GUEST_IMAGE = "debian-bookworm-slim"
+# Without a cache: what is built while the lab is up must be seen.
+MOUNT = "mount -t 9p -o trans=virtio,ro,msize=512000,cache=mmap {0} /mnt/{0}"
 BOOT_DEADLINE = 600.0
 KEPT_UNUSED = 7 * 24 * 3600
 
@@ -168,7 +171,6 @@ class Qemu:
         # Between reading the start time and opening, the pid may have gone to somebody else.
         if self.pid() is not None:
             signal.pidfd_send_signal(watched, signal.SIGKILL)
-            import select
             select.select([watched], [], [], 10)
         os.close(watched)
 
@@ -205,9 +207,8 @@ class Lab:
         saved = saved_machine(base) if not fresh else None
         begun = time.monotonic()
         self.start(base, saved, TREE, GUESTS)
-        self.ssh_now("root", f"date -s @{time.time():.3f} >/dev/null; mount -t 9p -o trans=virtio,ro,msize=512000,cache=loose tree /mnt/tree; "
-                             "mount -t 9p -o trans=virtio,ro,msize=512000,cache=loose cache /mnt/cache")
-        say(f"'{self.name}' is up after {time.monotonic() - begun:.1f} s; /mnt/tree is {TREE}, /mnt/cache is {GUESTS}")
+        self.ssh_now("root", f"date -s @{time.time():.3f} >/dev/null; {MOUNT.format('tree')}")
+        say(f"'{self.name}' is up after {time.monotonic() - begun:.1f} s; {TREE} is /mnt/tree in it")
 
     def start(self, base, saved, tree, guests):
         self.folder.mkdir(parents=True)
@@ -255,11 +256,22 @@ class Lab:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def guest_artifacts():
+    """Folders of the image and the kernel that the boot tests pulled, or none: they are laid into the saved host, because mmdebstrap takes long there."""
+    state = GUESTS / "state/banger"
+    if not (state / "banger.db").exists():
+        return []
+    with sqlite3.connect(state / "banger.db") as db:
+        rows = db.execute(f"SELECT 'images/' || id FROM images WHERE name = '{GUEST_IMAGE}' UNION SELECT 'kernels/' || id FROM kernels")
+        return sorted(row[0] for row in rows)
+
+
 def saved_machine(base):
     """The image's host as it is when it has just booted: its memory and what it wrote."""
+    guests = guest_artifacts()
     version = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=True).stdout
     command = qemu_command(base, "disk", "tree", "cache")
-    final = base / ("booted-" + digest(version, *command))
+    final = base / ("booted-" + digest(version, (HERE / "settle").read_text(), *guests, *command))
     with locked(base / "lock"):
         if final.exists():
             return final
@@ -268,9 +280,15 @@ def saved_machine(base):
             boot = Lab(f"boot-{os.getpid()}")
             try:
                 boot.start(base, None, new, new)
-                # Fill the caches with what every test starts, so that each resumed host has it in memory.
-                boot.ssh_now("root", "systemctl is-system-running --wait >/dev/null; modprobe -a tun loop dm_snapshot vhost_net nf_tables; "
-                                     "qemu-system-x86_64 --version >/dev/null; runuser -u dev true; sync")
+                if guests:
+                    # tar keeps the holes, of which these are made.
+                    subprocess.run(["tar", "-cSf", new / "guests.tar", "-C", GUESTS / "state/banger", *guests], check=True)
+                    with sqlite3.connect(GUESTS / "state/banger/banger.db") as db:
+                        db.execute("VACUUM INTO ?", (str(new / "guests.db"),))
+                if boot.ssh_now("root", MOUNT.format("cache") + "\n" + (HERE / "settle").read_text()):
+                    raise LabError("the booted machine does not settle")
+                for name in ("guests.tar", "guests.db"):
+                    (new / name).unlink(missing_ok=True)
                 qemu = boot.qemu
                 qemu.ask("stop")
                 qemu.ask("migrate", uri=f"exec:cat > '{new}/memory'")
