@@ -16,14 +16,13 @@
 #include "core/base/file.hpp"
 #include "core/base/names.hpp"
 #include "core/base/rollback.hpp"
+#include "core/base/sparse_copy.hpp"
 #include "plugins/storage-file/qcow2.hpp"
 
 namespace banger {
 
 namespace {
 
-/// What a copy does between two looks at the stop token.
-constexpr std::size_t copy_step = std::size_t{16} << 20;
 constexpr VolumeRole all_roles[] = {VolumeRole::root, VolumeRole::work};
 constexpr DiskFormat all_formats[] = {DiskFormat::raw, DiskFormat::qcow2};
 constexpr char part_suffix[] = ".part";
@@ -82,54 +81,6 @@ std::optional<std::string> path_behind(int fd) {
 
 /// Shares the blocks (ioctl_ficlone(2)). False: this file system, or this pair of files, cannot.
 bool try_reflink(int target, int source) { return ::ioctl(target, FICLONE, source) == 0; }
-
-/// Bytes [from, to) by whatever is cheapest: in the kernel, else through memory.
-Result<void> copy_range(int source, int target, off_t from, off_t to, std::stop_token stop) {
-    std::string buffer;
-    bool in_kernel = true;
-    while (from < to) {
-        if (stop.stop_requested()) return cancelled();
-        const std::size_t want = std::min(copy_step, static_cast<std::size_t>(to - from));
-        ssize_t count = 0;
-        if (in_kernel) {
-            off_t in = from;
-            off_t out = from;
-            count = ::copy_file_range(source, &in, target, &out, want, 0);
-            if (count < 0 && errno != ENOSPC && errno != EFBIG && errno != EIO && errno != EDQUOT) {
-                in_kernel = false;  // across file systems, or an old kernel
-                continue;
-            }
-        } else {
-            buffer.resize(std::min(want, std::size_t{1} << 20));
-            count = ::pread(source, buffer.data(), buffer.size(), from);
-            if (count > 0)
-                count = ::pwrite(target, buffer.data(), static_cast<std::size_t>(count), from);
-        }
-        if (count < 0 && errno == EINTR) continue;
-        if (count < 0) return failure(errno, "copying the disk's content");
-        if (count == 0)
-            return Error(Errc::corrupt, "the base became shorter while it was copied",
-                         "Pull the image again.");
-        from += count;
-    }
-    return ok();
-}
-
-/// Copies what is data and leaves holes holes.
-Result<void> sparse_copy(int source, int target, off_t size, std::stop_token stop) {
-    if (::ftruncate(target, size) != 0) return failure(errno, "sizing the disk");
-    for (off_t at = 0; at < size;) {
-        const off_t data = ::lseek(source, at, SEEK_DATA);
-        if (data < 0 && errno == ENXIO) break;  // a hole up to the end
-        // A file system that does not know holes says that all is data.
-        const off_t begin = data < 0 ? at : data;
-        const off_t hole = data < 0 ? -1 : ::lseek(source, begin, SEEK_HOLE);
-        const off_t end = hole < 0 ? size : std::min(hole, size);
-        BANGER_TRY(copy_range(source, target, begin, end, stop));
-        at = end;
-    }
-    return ok();
-}
 
 Result<void> set_size(int fd, ByteCount size) {
     if (::ftruncate(fd, static_cast<off_t>(size.count())) == 0) return ok();
@@ -195,8 +146,10 @@ Result<DiskFormat> fill(const PartFile& part, const VolumeRequest& request, off_
         return Error(Errc::unsupported,
                      "the base has no path that an overlay could name, and the back end wants one",
                      "Pull the image again, or choose another back end.");
-    BANGER_TRY(sparse_copy(request.base_fd, part.fd(), base_size, std::move(stop)));
     BANGER_TRY(set_size(part.fd(), request.size));
+    const Result<void> copied =
+        copy_sparse(request.base_fd, part.fd(), 0, base_size, std::move(stop));
+    if (!copied) return advised(copied.error());
     return DiskFormat::raw;
 }
 
@@ -376,8 +329,12 @@ Result<Volume> FileStorage::clone(const Volume& source, const VmId& target, std:
     rollback.add("removing " + folder, [&] { return (void)::rmdir(folder.c_str()), ok(); });
     BANGER_TRY(ensure_folder(folder, 0700));
     PartFile part = BANGER_TRY(PartFile::create(folder, source.role));
-    if (!try_reflink(part.fd(), from.get()))
-        BANGER_TRY(sparse_copy(from.get(), part.fd(), status.st_size, std::move(stop)));
+    if (!try_reflink(part.fd(), from.get())) {
+        if (::ftruncate(part.fd(), status.st_size) != 0) return failure(errno, "sizing the disk");
+        const Result<void> copied =
+            copy_sparse(from.get(), part.fd(), 0, status.st_size, std::move(stop));
+        if (!copied) return advised(copied.error());
+    }
     const std::string path = path_of(target, source.role, source.format);
     BANGER_TRY(part.publish(path, status.st_uid));
     rollback.commit();
