@@ -8,13 +8,13 @@ namespace {
 
 // Also the spelling in the database: a landed word is never changed.
 constexpr std::string_view vm_state_words[] = {"created",  "starting", "running", "paused",
-                                               "stopping", "stopped",  "error"};
+                                               "stopping", "stopped",  "error",   "deleting"};
 constexpr std::string_view artifact_state_words[] = {"pulling", "ready"};
 constexpr std::string_view operation_outcome_words[] = {"running", "succeeded", "failed",
                                                         "cancelled", "interrupted"};
 constexpr std::string_view resource_kind_words[] = {"link", "volume", "process", "record", "file"};
 
-static_assert(std::size(vm_state_words) == static_cast<std::size_t>(VmState::error) + 1);
+static_assert(std::size(vm_state_words) == static_cast<std::size_t>(VmState::deleting) + 1);
 static_assert(std::size(artifact_state_words) ==
               static_cast<std::size_t>(ArtifactState::ready) + 1);
 static_assert(std::size(operation_outcome_words) ==

@@ -20,7 +20,16 @@ namespace banger {
 
 using UnixTime = std::chrono::sys_seconds;
 
-enum class VmState { created, starting, running, paused, stopping, stopped, error };
+enum class VmState {
+    created,
+    starting,
+    running,
+    paused,
+    stopping,
+    stopped,
+    error,
+    deleting,  ///< its owner wants it gone; stays while anything of it does, with the reason
+};
 std::string_view to_string(VmState state);
 std::optional<VmState> parse_vm_state(std::string_view word);
 

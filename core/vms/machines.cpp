@@ -42,6 +42,14 @@ bool is_live(VmState state) {
 /// A machine that a daemon was making when it died: it never ran, and never came to rest either.
 bool is_half_made(const VmRecord& vm) { return vm.state == VmState::starting && !vm.started_at; }
 
+Error not_running(const VmRecord& vm) {
+    if (vm.state == VmState::deleting)
+        return {Errc::wrong_state, vm.name.str() + " is being deleted",
+                "Finish that: banger vm delete " + vm.name.str()};
+    return {Errc::wrong_state, vm.name.str() + " is not running",
+            "Start it: banger vm start " + vm.name.str()};
+}
+
 template <class T>
 bool contains(const std::vector<T>& values, const T& wanted) {
     return std::ranges::find(values, wanted) != values.end();
@@ -330,7 +338,10 @@ Result<VmRecord> Machines::start(const std::string& name, Call& call,
     if (vm.state == VmState::running) return vm;
     if (vm.state == VmState::paused)
         return Error(Errc::wrong_state, vm.name.str() + " is paused", "Resume it.");
+    if (vm.state == VmState::deleting) return not_running(vm);
     const Roles3 roles = BANGER_TRY(roles_of(vm));
+    // What an earlier stop could not take down.
+    if (BANGER_TRY(has_leftovers(vm))) BANGER_TRY(take_down(vm, roles));
     Stopwatch watch(call, times);
     Rollback rollback([&](const Error& error) {
         parts_.log(LogLevel::error,
@@ -376,13 +387,16 @@ Result<void> Machines::boot(VmRecord& vm, const Roles3& roles, Call& call, Stopw
 
 Result<void> Machines::attach_link(VmRecord& vm, const Roles3& roles, std::stop_token stop) {
     BANGER_TRY(parts_.store.record_resource(vm.id, ResourceKind::link, vm.network.str(), ""));
+    // Behind a translator ssh needs a port of the host's.
+    std::vector<PortForward> forwards;
+    if (!vm.address) forwards.push_back({Ipv4Address(0x7f000001), 0, 22});
     const LinkRequest request{.vm = vm.id,
                               .name = vm.name,
                               .mac = vm.mac,
                               .address = vm.address,
                               .nat = vm.nat,
                               .owner_uid = ::geteuid(),
-                              .forwards = {PortForward{Ipv4Address(0x7f000001), 0, 22}}};
+                              .forwards = std::move(forwards)};
     vm.link = BANGER_TRY(roles.network->attach(request, stop)
                              .context("joining " + vm.name.str() + " to the network"));
     return parts_.store.save_machine(vm);
@@ -468,12 +482,13 @@ Result<void> Machines::publish_name(const VmRecord& vm, std::stop_token stop) {
         .context("publishing the name " + vm.name.str());
 }
 
-void Machines::watch_process(const VmRecord& vm) {
+/// The caller holds the machine's lock, or is alone.
+void Machines::watch_process(VmRecord& vm) {
     Result<UniqueFd> pidfd = open_pidfd(vm.process->process);
     if (pidfd)
         parts_.watch(vm.id, vm.process->process, std::move(*pidfd));
     else
-        handle_exit(vm.id, vm.process->process);
+        settle_exit(vm);
 }
 
 // ---- stopping ----------------------------------------------------------------------------------
@@ -554,6 +569,16 @@ Result<VmRecord> Machines::remove(const std::string& name, bool force, Call& cal
     return vm;
 }
 
+/// Whether something of a machine at rest is there that only a running one needs.
+Result<bool> Machines::has_leftovers(const VmRecord& vm) {
+    if (vm.process || vm.link) return true;
+    const std::vector<ResourceRecord> all = BANGER_TRY(parts_.store.resources_of(vm.id));
+    return std::ranges::any_of(all, [](const ResourceRecord& resource) {
+        return resource.kind == ResourceKind::link || resource.kind == ResourceKind::process ||
+               resource.kind == ResourceKind::record;
+    });
+}
+
 Result<void> Machines::take_down(VmRecord& vm, const Roles3& roles) {
     ErrorCollector errors;
     const auto step = [&](ResourceKind kind, Result<void> undone, std::string_view doing) {
@@ -563,9 +588,12 @@ Result<void> Machines::take_down(VmRecord& vm, const Roles3& roles) {
     step(ResourceKind::record, parts_.registry.dns().withdraw(vm.id), "withdrawing the name");
     if (vm.process) {
         const Result<UniqueFd> pidfd = open_pidfd(vm.process->process);
-        step(ResourceKind::process, roles.backend->kill(*vm.process), "ending the VMM");
+        Result<void> killed = roles.backend->kill(*vm.process);
+        // One that would not end stays known: nobody else could find it again.
+        const bool has_ended = killed.has_value();
+        step(ResourceKind::process, std::move(killed), "ending the VMM");
         if (pidfd) reap_if_child(*pidfd);
-        vm.process.reset();
+        if (has_ended) vm.process.reset();
     } else {
         // start() failed or never came back: remove() finds what it may have left.
         step(ResourceKind::process, ok(), "");
@@ -578,6 +606,9 @@ Result<void> Machines::take_down(VmRecord& vm, const Roles3& roles) {
 
 Result<void> Machines::erase(VmRecord& vm, const Roles3& roles) {
     ErrorCollector errors;
+    // Whoever dies from here on leaves the wish behind: recover() fulfils it.
+    vm.state = VmState::deleting;
+    errors.add(parts_.store.save_machine(vm));
     errors.add(take_down(vm, roles));
     errors.add(roles.backend->remove(vm.id), "removing what the back end kept");
     Result<void> disks = roles.storage->remove(vm.id);
@@ -588,7 +619,6 @@ Result<void> Machines::erase(VmRecord& vm, const Roles3& roles) {
     errors.add(std::move(files), "removing the files");
     if (errors.has_errors()) {
         // The record stays as long as anything does: it is how the rest is found again.
-        vm.state = VmState::error;
         vm.error_reason = errors.result().error().message;
         errors.add(parts_.store.save_machine(vm));
         return errors.result();
@@ -601,9 +631,7 @@ Result<void> Machines::erase(VmRecord& vm, const Roles3& roles) {
 Result<guest::GuestHealth> Machines::health(const std::string& name, bool wait,
                                             std::stop_token stop) {
     const VmRecord vm = BANGER_TRY(parts_.store.find_machine(name));
-    if (!vm.process)
-        return Error(Errc::wrong_state, vm.name.str() + " is not running",
-                     "Start it: banger vm start " + vm.name.str());
+    if (!vm.process) return not_running(vm);
     const Roles3 roles = BANGER_TRY(roles_of(vm));
     const KeyedLock::Guard turn = BANGER_TRY(agents_.acquire(vm.id.str(), stop));
     guest::AgentClient agent(BANGER_TRY(roles.backend->connect_agent(*vm.process)));
@@ -625,62 +653,78 @@ void Machines::handle_exit(const VmId& id, const ProcessId& process) {
     Result<VmRecord> vm = parts_.store.machine(id);
     // Stopped or deleted by a call that was quicker, or even started again: not our business then.
     if (!vm || !vm->process || vm->process->process != process) return;
+    settle_exit(*vm);
+}
+
+void Machines::settle_exit(VmRecord& vm) {
     ErrorCollector errors;
-    const Result<Roles3> roles = roles_of(*vm);
+    const Result<Roles3> roles = roles_of(vm);
     if (roles)
-        errors.add(take_down(*vm, *roles));
+        errors.add(take_down(vm, *roles));
     else
         errors.add(roles.error());
-    vm->state = VmState::stopped;
-    vm->stopped_at = now();
-    errors.add(parts_.store.save_machine(*vm));
-    parts_.log(LogLevel::info, vm->name.str() + " has ended");
+    vm.state = VmState::stopped;
+    vm.stopped_at = now();
+    errors.add(parts_.store.save_machine(vm));
+    parts_.log(LogLevel::info, vm.name.str() + " has ended");
     if (errors.has_errors())
         parts_.log(LogLevel::error,
-                   "while taking down " + vm->name.str() + ": " + errors.result().error().text());
+                   "while taking down " + vm.name.str() + ": " + errors.result().error().text());
 }
 
 std::vector<std::string> Machines::recover() {
     std::vector<std::string> done;
-    const auto failed = [&](const VmRecord& vm, const Error& error) {
-        done.push_back(vm.name.str() + ": " + error.text());
-    };
     (void)parts_.store.mark_interrupted_operations();
     const Result<std::vector<VmRecord>> all = parts_.store.machines();
     if (!all) return {all.error().text()};
     for (VmRecord vm : *all) {
-        const Result<Roles3> roles = roles_of(vm);
-        if (!roles) {
-            failed(vm, roles.error());
-            continue;
-        }
-        if (is_half_made(vm)) {
-            const Result<void> erased = erase(vm, *roles);
-            if (erased)
-                done.push_back("removed " + vm.name.str() + ", which was never finished");
-            else
-                failed(vm, erased.error());
-            continue;
-        }
-        if (!is_live(vm.state)) continue;
-        if (vm.process && is_running(vm.process->process) && vm.state != VmState::starting) {
-            // A stop that was cut off: the guest still runs, so say so.
-            if (vm.state == VmState::stopping) vm.state = VmState::running;
-            const Result<void> saved = parts_.store.save_machine(vm);
-            if (!saved) failed(vm, saved.error());
-            if (parts_.contain) parts_.contain(vm);
-            watch_process(vm);
-            continue;
-        }
-        const Result<void> down = take_down(vm, *roles);
-        if (!down) failed(vm, down.error());
-        vm.state = VmState::stopped;
-        vm.stopped_at = now();
-        const Result<void> saved = parts_.store.save_machine(vm);
-        if (!saved) failed(vm, saved.error());
-        done.push_back(vm.name.str() + " had ended meanwhile");
+        const Result<std::string> said = recover_machine(vm);
+        if (!said)
+            done.push_back(vm.name.str() + ": " + said.error().text());
+        else if (!said->empty())
+            done.push_back(*said);
     }
     return done;
+}
+
+Result<std::string> Machines::recover_machine(VmRecord& vm) {
+    const Roles3 roles = BANGER_TRY(roles_of(vm));
+    const std::string name = vm.name.str();
+    if (is_half_made(vm) || vm.state == VmState::deleting) {
+        const bool was_made = !is_half_made(vm);
+        BANGER_TRY(erase(vm, roles));
+        return was_made ? "finished deleting " + name
+                        : "removed " + name + ", which was never finished";
+    }
+    const bool is_alive = vm.process && is_running(vm.process->process);
+    if (!is_live(vm.state)) {
+        if (!BANGER_TRY(has_leftovers(vm))) return std::string();
+        BANGER_TRY(take_down(vm, roles));
+        BANGER_TRY(parts_.store.save_machine(vm));
+        return "removed what was left of the last run of " + name;
+    }
+    if (is_alive && vm.link && vm.state != VmState::starting) {
+        // A stop that was cut off: the guest still runs, so say so.
+        if (vm.state == VmState::stopping) vm.state = VmState::running;
+        BANGER_TRY(parts_.store.save_machine(vm));
+        if (parts_.contain) parts_.contain(vm);
+        watch_process(vm);
+        return std::string();
+    }
+    std::string what = name + " had ended meanwhile";
+    if (is_alive && vm.state == VmState::starting) what = "ended the start of " + name;
+    if (is_alive && !vm.link) {
+        // recover_plugin() found its link gone. The VMM holds the old one: only a new start helps.
+        bool was_forced = false;
+        BANGER_TRY(shut_down_guest(vm, roles, {}, was_forced));
+        what = name + " had lost its network and was stopped";
+    }
+    const Result<void> down = take_down(vm, roles);
+    vm.state = VmState::stopped;
+    vm.stopped_at = now();
+    BANGER_TRY(parts_.store.save_machine(vm));
+    BANGER_TRY(down);
+    return what;
 }
 
 Result<void> recover_plugin(Store& store, const PluginName& plugin, const Roles& roles) {
@@ -697,13 +741,21 @@ Result<void> recover_plugin(Store& store, const PluginName& plugin, const Roles&
         if (vm.process && vm.address) records.push_back({vm.id, vm.name, *vm.address});
     }
     const std::string doing = "recovering " + plugin.str();
-    // What is lost is found by recover() below, machine by machine.
+    // A process that is gone is found by Machines::recover(), machine by machine.
     if (roles.vm_backend) BANGER_TRY(roles.vm_backend->recover(processes).context(doing));
-    if (roles.network) BANGER_TRY(roles.network->recover(links).context(doing));
+    if (roles.network) {
+        const std::vector<VmId> lost = BANGER_TRY(roles.network->recover(links).context(doing));
+        for (const VmId& id : lost) {
+            VmRecord vm = BANGER_TRY(store.machine(id));
+            vm.link.reset();
+            BANGER_TRY(store.save_machine(vm));
+        }
+    }
     if (roles.storage) {
         const std::vector<VmId> lost = BANGER_TRY(roles.storage->recover(volumes).context(doing));
-        for (VmRecord vm : all) {
-            if (!contains(lost, vm.id) || is_half_made(vm)) continue;
+        for (const VmId& id : lost) {
+            VmRecord vm = BANGER_TRY(store.machine(id));
+            if (is_half_made(vm) || vm.state == VmState::deleting) continue;
             vm.state = VmState::error;
             vm.error_reason = "a disk of it is lost";
             BANGER_TRY(store.save_machine(vm));

@@ -149,10 +149,15 @@ private:
     Result<void> wait_until_ready(const VmRecord& vm, const Roles3& roles, Call& call);
     Error not_ready(const VmRecord& vm, const Roles3& roles, const Error& why);
     Result<void> publish_name(const VmRecord& vm, std::stop_token stop);
-    void watch_process(const VmRecord& vm);
+    void watch_process(VmRecord& vm);
+    /// Its VMM has ended. The caller holds the machine's lock, or is alone.
+    void settle_exit(VmRecord& vm);
 
     Result<void> shut_down_guest(const VmRecord& vm, const Roles3& roles, std::stop_token stop,
                                  bool& was_forced);
+    /// One machine of recover(): the sentence about what was put right, or nothing.
+    Result<std::string> recover_machine(VmRecord& vm);
+    Result<bool> has_leftovers(const VmRecord& vm);
     /// Everything that only a running machine needs. Runs every step.
     Result<void> take_down(VmRecord& vm, const Roles3& roles);
     /// take_down(), then disks, files and the record. Runs every step.

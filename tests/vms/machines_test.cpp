@@ -1,5 +1,6 @@
 #include "core/vms/machines.hpp"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -176,7 +177,10 @@ TEST(Machines, AFailingTeardownStepNeverSkipsTheOthers) {
     EXPECT_NE(removed.error().message.find("detach"), std::string::npos);
     EXPECT_NE(removed.error().message.find("withdraw"), std::string::npos);
     EXPECT_FALSE(is_running(vmm));
-    EXPECT_EQ(bench.store().find_machine("sandbox")->state, VmState::error);
+    EXPECT_EQ(bench.store().find_machine("sandbox")->state, VmState::deleting);
+    EXPECT_THAT(bench.store().find_machine("sandbox")->error_reason, testing::HasSubstr("detach"));
+    std::vector<StageTime> times;
+    EXPECT_EQ(bench.machines().start("sandbox", call, times).error().code, Errc::wrong_state);
     fail = false;
     EXPECT_TRUE(bench.machines().remove("sandbox", true, call)) << "the next try finishes";
     expect_nothing_left(bench);
