@@ -6,6 +6,7 @@
 
 #include "core/base/names.hpp"
 #include "core/plugins/no_dns.hpp"
+#include "core/remote/proxies.hpp"
 
 namespace banger {
 
@@ -24,6 +25,7 @@ struct Entry {
     std::unique_ptr<PluginHost> host;
     std::unique_ptr<CallTracker> tracker;
     std::optional<LoadedPlugin> plugin;
+    std::unique_ptr<remote::RemotePlugin> remote;  ///< instead of `plugin`, for one that needs root
     std::unique_ptr<TrackedRoles> tracked;
     std::vector<Role> fills;
 
@@ -64,8 +66,9 @@ struct Registry::State {
     RegistryOptions options;
     HttpClient http;
     mutable std::mutex mutex;
-    std::deque<Entry> entries;      ///< sorted by name; never moves an element
-    std::vector<Refusal> refusals;  ///< of what has no manifest that could be read
+    std::deque<Entry> entries;                    ///< sorted by name; never moves an element
+    std::vector<Refusal> refusals;                ///< of what has no manifest that could be read
+    std::shared_ptr<remote::Client> root_client;  ///< made when the first plugin needs it
     NoDns no_dns_plugin;
     Roles chosen;
     std::vector<std::pair<PluginName, ImageSource*>> image_sources;
@@ -80,6 +83,8 @@ struct Registry::State {
     Result<Roles> choose_one(Role role, const std::string& name);
     Result<Entry*> load(std::string_view name, Role role);
     Result<void> load(Entry& entry);
+    Result<Roles> load_here(Entry& entry);
+    Result<Roles> reach_in_root(Entry& entry);
     void open_library(Entry& entry);
     Refusal& refuse(Entry& entry, const Error& error);
     [[nodiscard]] CallHooks hooks() const;
@@ -90,7 +95,7 @@ void Registry::State::find_all() {
     std::map<std::string, Entry> found;
     for (const BuiltInPlugin& plugin : options.built_in)
         found.emplace(plugin.manifest.name.str(),
-                      Entry{plugin.manifest, {}, plugin.make, {}, {}, {}, {}, {}, {}, {}});
+                      Entry{plugin.manifest, {}, plugin.make, {}, {}, {}, {}, {}, {}, {}, {}});
     for (const std::string& folder : options.folders)
         for (Admission<PluginFiles>& files : find_plugins(folder, options.owner)) {
             if (!files) {
@@ -101,7 +106,7 @@ void Registry::State::find_all() {
             Manifest manifest = files->manifest;
             found.emplace(
                 name,
-                Entry{std::move(manifest), std::move(*files), {}, {}, {}, {}, {}, {}, {}, {}});
+                Entry{std::move(manifest), std::move(*files), {}, {}, {}, {}, {}, {}, {}, {}, {}});
         }
     for (auto& [name, entry] : found)
         entries.push_back(std::move(entry));
@@ -140,6 +145,7 @@ Result<void> Registry::State::check_tables() {
 Refusal& Registry::State::refuse(Entry& entry, const Error& error) {
     entry.tracked.reset();
     entry.plugin.reset();
+    entry.remote.reset();
     return entry.refusal.emplace(
         Refusal{entry.manifest.name.str(), entry.file(), error.message, error.remedy});
 }
@@ -168,11 +174,24 @@ CallHooks Registry::State::hooks() const {
 Result<void> Registry::State::load(Entry& entry) {
     const PluginName& name = entry.manifest.name;
     if (entry.tracked) return ok();
-    if (entry.manifest.privilege == Privilege::root)
-        return Error(
-            Errc::unsupported,
-            "the plugin " + quoted(name.str()) + " needs root and runs in bangerd-root only",
-            "Install the system services, or choose a plugin that needs no root.");
+    const Roles roles = BANGER_TRY(
+        entry.manifest.privilege == Privilege::root ? reach_in_root(entry) : load_here(entry));
+    if (!entry.tracker) entry.tracker = std::make_unique<CallTracker>(name.str(), hooks());
+    entry.tracked = std::make_unique<TrackedRoles>(roles, *entry.tracker);
+    if (!options.on_load) return ok();
+    Result<void> accepted = options.on_load(name, entry.tracked->roles());
+    if (accepted) return ok();
+    // A helper that is away for a moment says nothing about the plugin.
+    if (entry.remote && accepted.error().code == Errc::unavailable) {
+        entry.tracked.reset();
+        entry.remote.reset();
+        return accepted;
+    }
+    return refuse(entry, accepted.error()).error();
+}
+
+Result<Roles> Registry::State::load_here(Entry& entry) {
+    const PluginName& name = entry.manifest.name;
     open_library(entry);
     if (entry.refusal) return entry.refusal->error();
 
@@ -194,12 +213,29 @@ Result<void> Registry::State::load(Entry& entry) {
         return entry.refusal->error();
     }
     entry.plugin.emplace(std::move(*plugin));
-    if (!entry.tracker) entry.tracker = std::make_unique<CallTracker>(name.str(), hooks());
-    entry.tracked = std::make_unique<TrackedRoles>(entry.plugin->roles(), *entry.tracker);
-    if (!options.on_load) return ok();
-    if (Result<void> accepted = options.on_load(name, entry.tracked->roles()); !accepted)
-        return refuse(entry, accepted.error()).error();
-    return ok();
+    return entry.plugin->roles();
+}
+
+/// A plugin that needs root: never opened here. Its settings are the root-owned ones of the
+/// installation, not this process'.
+Result<Roles> Registry::State::reach_in_root(Entry& entry) {
+    const std::string& name = entry.manifest.name.str();
+    if (entry.refusal) return entry.refusal->error();
+    if (options.root_socket.empty())
+        return Error(Errc::unsupported,
+                     "the plugin " + quoted(name) + " needs root and runs in bangerd-root only",
+                     "Install the system services, or choose a plugin that needs no root.");
+    if (!root_client)
+        root_client = BANGER_TRY(remote::Client::open(remote::connect_to(options.root_socket), {}));
+    std::unique_ptr<remote::RemotePlugin> plugin =
+        BANGER_TRY(remote::RemotePlugin::open(root_client, name));
+    if (plugin->description().roles != entry.manifest.roles)
+        return Error(Errc::unavailable,
+                     "the plugin " + quoted(name) +
+                         " fills other roles in bangerd-root than its manifest here says",
+                     "Run `banger system restart`, so that both have the same build.");
+    entry.remote = std::move(plugin);
+    return entry.remote->roles();
 }
 
 Result<Entry*> Registry::State::load(std::string_view name, Role role) {
@@ -272,8 +308,9 @@ PluginInfo Registry::State::info_of(const Entry& entry) const {
     if (entry.refusal) {
         info.status = PluginStatus::refused;
     } else if (entry.manifest.privilege == Privilege::root) {
-        info.status = PluginStatus::root_only;
+        info.status = entry.tracked ? PluginStatus::loaded : PluginStatus::root_only;
         info.runs_in = "bangerd-root";
+        if (entry.remote) info.settings = entry.remote->description().settings;
     } else if (entry.tracked) {
         info.status = PluginStatus::loaded;
         info.runs_in = "bangerd";

@@ -19,6 +19,8 @@
 
 namespace banger::remote {
 
+struct Answer;  // marshal.hpp
+
 /// How a client gets a new connection to its server.
 using Connect = std::function<Result<rpc::PacketChannel>()>;
 
@@ -52,11 +54,6 @@ public:
         std::stop_token stop;
         Call* call = nullptr;  ///< gets the progress; its stop() is used too; makes it a long call
     };
-    struct Answer {
-        rpc::Json result;
-        std::vector<UniqueFd> descriptors;
-    };
-
     /// Connects and asks what is served.
     static Result<std::shared_ptr<Client>> open(Connect connect, ClientLimits limits);
     ~Client();

@@ -109,6 +109,8 @@ inline constexpr FdKind descriptor_kind = FdKind::source;
 template <>
 inline constexpr FdKind descriptor_kind<&Storage::activate> = FdKind::optional_source;
 template <>
+inline constexpr FdKind descriptor_kind<&Storage::activate> = FdKind::optional_source;
+template <>
 inline constexpr FdKind descriptor_kind<&ImageSource::fetch> = FdKind::sink;
 template <>
 inline constexpr FdKind descriptor_kind<&VmSnapshots::save> = FdKind::sink;

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -92,13 +93,18 @@ Result<void> PacketChannel::send(std::string_view text, std::span<const int> des
 
 Result<Packet> PacketChannel::receive(Deadline deadline, std::stop_token stop) {
     const WaitLimits limits{.deadline = deadline, .stop = std::move(stop)};
-    std::string text(max_packet_bytes, '\0');
+    // Made when there is a packet, and of its size: a server has many connections that are idle.
+    std::string text;
     Control control;
-    iovec part{text.data(), text.size()};
+    iovec part{};
     msghdr message{};
     ssize_t length = -1;
     do {
         BANGER_TRY(wait_for(socket_.get(), POLLIN, limits, "a packet"));
+        length = ::recv(socket_.get(), nullptr, 0, MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT);
+        if (length < 0) continue;
+        text.resize(std::clamp<std::size_t>(static_cast<std::size_t>(length), 1, max_packet_bytes));
+        part = {text.data(), text.size()};
         message = {};
         message.msg_iov = &part;
         message.msg_iovlen = 1;

@@ -130,6 +130,7 @@ Result<void> Daemon::Inside::open_plugins() {
                           const Roles& roles) { return recover_plugin(*store, name, roles); },
         .built_in = {},
         .http = {},
+        .root_socket = paths.root_socket,
     };
     registry = BANGER_TRY(Registry::open(std::move(wanted)));
     return ok();
