@@ -182,9 +182,10 @@ Admission<TrustedFile> open_trusted_file(const TrustedFolder& folder, const std:
     if (!file.fd.is_valid()) {
         const int reason = errno;
         if (reason == ENOENT)
-            return refuse(suffix == ".so" ? "the manifest has no library beside it"
-                                          : "the library has no manifest beside it",
-                          "Put " + stem + suffix + " there, or remove the other file.");
+            return refuse(suffix == ".so"     ? "there is no library of that name"
+                          : suffix == ".toml" ? "the library has no manifest beside it"
+                                              : "there is no such file",
+                          "Put " + stem + suffix + " there, or remove what asks for it.");
         if (reason == ELOOP) return refuse("it is a symbolic link", "Put the file itself there.");
         return refuse(Error::from_errno(reason, "it cannot be opened").message,
                       std::string(reinstall));

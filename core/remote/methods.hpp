@@ -109,8 +109,6 @@ inline constexpr FdKind descriptor_kind = FdKind::source;
 template <>
 inline constexpr FdKind descriptor_kind<&Storage::activate> = FdKind::optional_source;
 template <>
-inline constexpr FdKind descriptor_kind<&Storage::activate> = FdKind::optional_source;
-template <>
 inline constexpr FdKind descriptor_kind<&ImageSource::fetch> = FdKind::sink;
 template <>
 inline constexpr FdKind descriptor_kind<&VmSnapshots::save> = FdKind::sink;

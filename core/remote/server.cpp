@@ -451,15 +451,18 @@ void Server::State::close_idle() {
 Server::Server(std::vector<ServedPlugin> plugins, ServerLimits limits, Log log)
     : state_(std::make_unique<State>(std::move(plugins), limits, std::move(log))) {}
 
-Server::~Server() {
-    {
-        const std::lock_guard lock(state_->mutex);
-        state_->is_leaving = true;
-        for (State::Connection& connection : state_->connections)
-            if (connection.channel) ::shutdown(connection.channel->socket().get(), SHUT_RD);
-    }
-    // The watch sees every half-closed call; it must live until the last thread has ended.
+void Server::cancel() {
+    const std::lock_guard lock(state_->mutex);
+    state_->is_leaving = true;
+    // Idle ones read their end; the watch sees those at work half-closed.
+    for (State::Connection& connection : state_->connections)
+        if (connection.channel) ::shutdown(connection.channel->socket().get(), SHUT_RD);
     state_->wake_watch();
+}
+
+Server::~Server() {
+    cancel();
+    // The watch must live until the last thread has ended.
     for (State::Connection& connection : state_->connections)
         if (connection.thread.joinable()) connection.thread.join();
     state_->watch.request_stop();

@@ -61,6 +61,8 @@ public:
     /// Lets calls in flight end by themselves and takes no new ones. False when there are still
     /// some after `patience`.
     bool drain(std::chrono::milliseconds patience);
+    /// Triggers the stop token of every call in flight and closes what is idle. For good.
+    void cancel();
 
     [[nodiscard]] std::size_t connections() const;
     [[nodiscard]] std::size_t calls_in_flight() const;

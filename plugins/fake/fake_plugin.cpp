@@ -19,10 +19,6 @@ Result<std::string> folder(const std::string& parent, const char* name) {
     return path;
 }
 
-Result<std::unique_ptr<Plugin>> make(Host& host) {
-    return std::unique_ptr<Plugin>(BANGER_TRY(FakePlugin::make(host)));
-}
-
 }  // namespace
 
 Result<std::unique_ptr<FakePlugin>> FakePlugin::make(Host& host) {
@@ -49,5 +45,3 @@ Result<std::unique_ptr<FakePlugin>> FakePlugin::make(Host& host) {
 }
 
 }  // namespace banger
-
-BANGER_PLUGIN("fake", banger::make);

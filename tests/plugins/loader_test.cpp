@@ -145,7 +145,7 @@ TEST(loader, both_files_are_needed) {
     expect_refused(folder, "no manifest beside it");
     folder.install("good");
     ASSERT_TRUE(remove_file(folder.library()));
-    expect_refused(folder, "no library beside it");
+    expect_refused(folder, "no library of that name");
 }
 
 TEST(loader, a_broken_manifest) {

@@ -1,0 +1,103 @@
+#include "daemons/bangerd-root/helper.hpp"
+
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <optional>
+
+#include "core/rpc/peer.hpp"
+
+namespace banger::root {
+
+namespace {
+
+/// A call that much over its deadline and grace will not end: no more signs of life, and the
+/// service manager starts the helper anew.
+constexpr std::chrono::minutes hopeless{1};
+constexpr std::chrono::milliseconds longest_sleep{60'000};
+
+Error error_of(const Refusal& refusal) {
+    return {Errc::unavailable, refusal.file + ": " + refusal.reason, refusal.remedy};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Helper>> Helper::open(const Options& options, Log log) {
+    const Configuration configuration =
+        BANGER_TRY(read_configuration(options.configuration, options.trusted_uid));
+    std::unique_ptr<Helper> helper(new Helper(options, std::move(log)));
+    helper->owner_ = configuration.owner_uid;
+    Admission<TrustedFolder> folder = open_trusted_folder(options.plugins, options.trusted_uid);
+    if (!folder) return error_of(folder.refusal());
+    for (const ChosenPlugin& chosen : configuration.plugins)
+        BANGER_TRY(
+            helper->load(*folder, chosen).context("loading the plugin " + chosen.name.str()));
+    helper->server_ =
+        std::make_unique<remote::Server>(helper->served_, options.server, helper->log_);
+    return helper;
+}
+
+Result<void> Helper::load(const TrustedFolder& folder, const ChosenPlugin& chosen) {
+    const std::string file = folder.path + "/" + chosen.name.str() + ".so";
+    Admission<TrustedFile> trusted =
+        open_trusted_file(folder, chosen.name.str(), ".so", options_.trusted_uid);
+    if (!trusted) return error_of(trusted.refusal());
+    Admission<Library> library = Library::open(chosen.name, file, trusted->fd);
+    if (!library) return error_of(library.refusal());
+    std::unique_ptr<RootHost> host = BANGER_TRY(
+        RootHost::create(chosen.name, chosen.settings, options_.state, options_.run, log_));
+    Admission<LoadedPlugin> plugin = LoadedPlugin::create(chosen.name, file, *library, *host);
+    if (!plugin) return error_of(plugin.refusal());
+    std::unique_ptr<Policy> policy =
+        BANGER_TRY(Policy::make(plugin->roles(), owner_, options_.limits));
+    served_.push_back({chosen.name, policy->roles(), chosen.settings});
+    loaded_.push_back({std::move(host), std::move(*plugin), std::move(policy)});
+    return ok();
+}
+
+bool Helper::may_connect(int socket) const {
+    const Result<rpc::PeerCredentials> peer = rpc::peer_credentials(socket);
+    if (peer && (peer->uid == owner_ || peer->uid == 0)) return true;
+    log_(LogLevel::warning,
+         peer ? "refused a connection of uid " + std::to_string(peer->uid) : peer.error().message);
+    return false;
+}
+
+void Helper::accept_one(int listener) {
+    UniqueFd socket(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
+    if (!socket) {
+        const int number = errno;
+        if (number == EAGAIN || number == EINTR || number == ECONNABORTED) return;
+        log_(LogLevel::error, Error::from_errno(number, "accepting a connection").message);
+        // Most likely no descriptor is left: poll() would return at once for ever.
+        static_cast<void>(::poll(nullptr, 0, 100));
+        return;
+    }
+    if (may_connect(socket.get())) server_->add(rpc::PacketChannel(std::move(socket)));
+}
+
+bool Helper::serve(const UniqueFd& listener, const UniqueFd& signals, const ServiceNotify& notify) {
+    notify.status("serving " + std::to_string(loaded_.size()) + " plugins to uid " +
+                  std::to_string(owner_));
+    notify.ready();
+    const int sleep = static_cast<int>(
+        std::min(notify.watchdog().value_or(longest_sleep) / 3, longest_sleep).count());
+    while (true) {
+        if (server_->is_healthy(hopeless)) notify.alive();
+        pollfd all[] = {{signals.get(), POLLIN, 0}, {listener.get(), POLLIN, 0}};
+        if (::poll(all, std::size(all), sleep) < 0) continue;
+        if (all[0].revents != 0) break;
+        if (all[1].revents != 0) accept_one(listener.get());
+    }
+    notify.stopping();
+    if (server_->drain(options_.drain)) return true;
+    log_(LogLevel::warning, "calls in flight are stopped");
+    server_->cancel();
+    if (server_->drain(options_.drain)) return true;
+    log_(LogLevel::error, "calls in flight did not end; what they made is in the ledger");
+    return false;
+}
+
+}  // namespace banger::root

@@ -1,0 +1,201 @@
+#include "daemons/bangerd-root/policy.hpp"
+
+#include <atomic>
+#include <thread>
+
+#include "banger/contract/subject.hpp"
+#include "tests/remote/nothing_plugin.hpp"
+
+namespace banger::root {
+namespace {
+
+using contract::all_at_once;
+using contract::failed_with;
+using contract::never;
+using contract::succeeded;
+
+constexpr uid_t owner = 1000;
+
+/// Says yes to everything, and sees whether calls overlap that must not.
+class YesPlugin final : public Network, public Dns, public Storage, public StorageCloning {
+public:
+    Roles roles() { return {this, this, this, nullptr, nullptr}; }
+    [[nodiscard]] Addressing addressing() const override { return {}; }
+    Result<NetworkLink> attach(const LinkRequest& request, std::stop_token) override {
+        const bool is_alone = inside++ == 0;
+        if (!is_alone) overlapped = true;
+        std::this_thread::yield();
+        --inside;
+        if (fails) return Error(Errc::internal, "as told", "None.");
+        return NetworkLink{request.vm,
+                           LinkKind::user,
+                           "",
+                           request.mac,
+                           Ipv4Prefix::parse("10.0.0.2/24").value(),
+                           {},
+                           {},
+                           false,
+                           {}};
+    }
+    Result<void> detach(const VmId&) override { return ok(); }
+    Result<std::vector<VmId>> recover(std::span<const NetworkLink> links) override {
+        return links.empty() ? std::vector<VmId>{} : std::vector<VmId>{links.front().vm};
+    }
+    std::vector<Check> checks(std::stop_token) override { return {}; }
+    Result<void> route(const DnsZone&, std::stop_token) override { return ok(); }
+    Result<void> unroute() override { return ok(); }
+    Result<void> publish(const DnsRecord&, std::stop_token) override { return ok(); }
+    Result<void> withdraw(const VmId&) override { return ok(); }
+    Result<void> recover(std::span<const DnsRecord>) override { return ok(); }
+    Result<Volume> create(const VolumeRequest& request, std::stop_token) override {
+        return Volume{request.vm, request.role, "/x", DiskFormat::raw, request.size};
+    }
+    Result<Volume> activate(const Volume& volume, const UniqueFd&, std::stop_token) override {
+        return volume;
+    }
+    Result<void> deactivate(const VmId&) override { return ok(); }
+    Result<Volume> resize(const Volume& volume, ByteCount, std::stop_token) override {
+        return volume;
+    }
+    Result<VolumeUsage> usage(const Volume&) override { return VolumeUsage{}; }
+    Result<void> remove(const VmId&) override { return ok(); }
+    Result<std::vector<VmId>> recover(std::span<const Volume>) override {
+        return std::vector<VmId>{};
+    }
+    StorageCloning* cloning() override { return this; }
+    Result<Volume> clone(const Volume& source, const VmId& target, std::stop_token) override {
+        Volume copy = source;
+        copy.vm = target;
+        return copy;
+    }
+
+    bool fails = false;
+    std::atomic<int> inside = 0;
+    std::atomic<bool> overlapped = false;
+};
+
+class PolicyTest : public testing::Test {
+protected:
+    static LinkRequest link_of(const VmId& id, std::uint32_t uid = owner) {
+        return {id, VmName::parse("a").value(), MacAddress::of(id), {}, false, uid, {}};
+    }
+    static VolumeRequest volume_of(const VmId& id, ByteCount size = ByteCount::mib(1),
+                                   std::uint32_t uid = owner) {
+        return {id, VolumeRole::root, -1, size, {DiskFormat::raw}, uid};
+    }
+    static Volume made(const VmId& id, std::string path = "/dev/mapper/x",
+                       ByteCount size = ByteCount::mib(1)) {
+        return {id, VolumeRole::root, std::move(path), DiskFormat::raw, size};
+    }
+    YesPlugin plugin_;
+    std::unique_ptr<Policy> policy_ =
+        Policy::make(
+            plugin_.roles(), owner,
+            {.links = 2, .volumes = 2, .records = 2, .forwards = 1, .volume = ByteCount::gib(1)})
+            .value();
+    Network& network_ = *policy_->roles().network;
+    Dns& dns_ = *policy_->roles().dns;
+    Storage& storage_ = *policy_->roles().storage;
+};
+
+TEST_F(PolicyTest, only_the_owner_gets_things) {
+    const VmId id = VmId::random();
+    for (const std::uint32_t uid : {0U, 1001U, 4294967295U}) {
+        EXPECT_TRUE(
+            failed_with(network_.attach(link_of(id, uid), never()), Errc::permission_denied));
+        EXPECT_TRUE(failed_with(storage_.create(volume_of(id, ByteCount::mib(1), uid), never()),
+                                Errc::permission_denied));
+    }
+    EXPECT_TRUE(succeeded(network_.attach(link_of(id), never())));
+    EXPECT_TRUE(succeeded(storage_.create(volume_of(id), never())));
+}
+
+TEST_F(PolicyTest, links_are_counted) {
+    const VmId one = VmId::random();
+    const VmId two = VmId::random();
+    const VmId three = VmId::random();
+    EXPECT_TRUE(succeeded(network_.attach(link_of(one), never())));
+    plugin_.fails = true;
+    EXPECT_TRUE(failed_with(network_.attach(link_of(two), never()), Errc::internal));
+    EXPECT_TRUE(failed_with(network_.attach(link_of(one), never()), Errc::internal));
+    plugin_.fails = false;
+    EXPECT_TRUE(succeeded(network_.attach(link_of(two), never()))) << "what failed does not count";
+    EXPECT_TRUE(failed_with(network_.attach(link_of(three), never()), Errc::no_space));
+    EXPECT_TRUE(succeeded(network_.detach(one)));
+    EXPECT_TRUE(succeeded(network_.attach(link_of(three), never())));
+    EXPECT_TRUE(succeeded(network_.recover({}))) << "nothing remembered, nothing left";
+    EXPECT_TRUE(succeeded(network_.attach(link_of(one), never())));
+}
+
+TEST_F(PolicyTest, volumes_and_clones_and_names_are_counted) {
+    const VmId one = VmId::random();
+    EXPECT_TRUE(succeeded(storage_.create(volume_of(one), never())));
+    EXPECT_TRUE(succeeded(storage_.cloning()->clone(made(one), VmId::random(), never())));
+    EXPECT_TRUE(
+        failed_with(storage_.cloning()->clone(made(one), VmId::random(), never()), Errc::no_space));
+    EXPECT_TRUE(failed_with(storage_.create(volume_of(VmId::random()), never()), Errc::no_space));
+    EXPECT_TRUE(succeeded(storage_.remove(one)));
+    EXPECT_TRUE(succeeded(storage_.create(volume_of(VmId::random()), never())));
+
+    const Ipv4Address address = Ipv4Address::parse("10.0.0.2").value();
+    const auto record = [&](const char* name) {
+        return DnsRecord{VmId::random(), VmName::parse(name).value(), address};
+    };
+    EXPECT_TRUE(succeeded(dns_.publish(record("a"), never())));
+    EXPECT_TRUE(succeeded(dns_.publish(record("b"), never())));
+    EXPECT_TRUE(failed_with(dns_.publish(record("c"), never()), Errc::no_space));
+    EXPECT_TRUE(succeeded(dns_.unroute()));
+    EXPECT_TRUE(succeeded(dns_.publish(record("c"), never())));
+}
+
+TEST_F(PolicyTest, sizes_and_texts_are_bounded) {
+    const VmId id = VmId::random();
+    const ByteCount large = ByteCount::bytes(ByteCount::gib(1).count() + 1);
+    EXPECT_TRUE(
+        failed_with(storage_.create(volume_of(id, large), never()), Errc::invalid_argument));
+    EXPECT_TRUE(failed_with(storage_.resize(made(id), large, never()), Errc::invalid_argument));
+    for (const std::string& path :
+         {std::string("-rf"), std::string("/a\nb"), std::string("/a b"), std::string("/\x7f"),
+          std::string("/\xc3\xa4"), std::string(65536, 'a')}) {
+        EXPECT_TRUE(
+            failed_with(storage_.activate(made(id, path), {}, never()), Errc::invalid_argument));
+        EXPECT_TRUE(failed_with(storage_.usage(made(id, path)), Errc::invalid_argument));
+        const Volume bad[] = {made(id, path)};
+        EXPECT_TRUE(failed_with(storage_.recover(bad), Errc::invalid_argument));
+        EXPECT_TRUE(failed_with(storage_.cloning()->clone(made(id, path), id, never()),
+                                Errc::invalid_argument));
+        EXPECT_TRUE(
+            failed_with(dns_.route({path, Ipv4Address::parse("127.0.0.1").value(), 53}, never()),
+                        Errc::invalid_argument));
+    }
+    NetworkLink link = plugin_.attach(link_of(id), never()).value();
+    link.device = "a-device-name-16";
+    EXPECT_TRUE(failed_with(network_.recover(std::span(&link, 1)), Errc::invalid_argument));
+    const std::vector<NetworkLink> many(3, plugin_.attach(link_of(id), never()).value());
+    EXPECT_TRUE(failed_with(network_.recover(many), Errc::no_space));
+    LinkRequest wide = link_of(id);
+    wide.forwards.resize(2);
+    EXPECT_TRUE(failed_with(network_.attach(wide, never()), Errc::invalid_argument));
+}
+
+TEST_F(PolicyTest, one_machine_is_called_once_at_a_time) {
+    const VmId id = VmId::random();
+    all_at_once(8, [&](std::size_t) {
+        for (int i = 0; i < 200; ++i)
+            EXPECT_TRUE(succeeded(network_.attach(link_of(id), never())));
+    });
+    EXPECT_FALSE(plugin_.overlapped);
+}
+
+TEST(PolicyOfOtherRolesTest, is_refused) {
+    NothingPlugin all;
+    Roles roles;
+    roles.vm_backend = &all;
+    EXPECT_TRUE(failed_with(Policy::make(roles, owner, {}), Errc::unsupported));
+    roles = {};
+    roles.image_source = &all;
+    EXPECT_TRUE(failed_with(Policy::make(roles, owner, {}), Errc::unsupported));
+}
+
+}  // namespace
+}  // namespace banger::root
