@@ -1,0 +1,427 @@
+#!/usr/bin/env python3
+"""What the product does on a whole host, one named test at a time: smoke.py list | up | down | run TEST, for a HOST of the table at the end.
+
+`up` starts a lab and `down` ends it; tests share it and its machines, each makes what it finds missing. They print what they ran when they fail, and leave with
+77 when the lab cannot run here, which BANGER_REQUIRE=lab turns into a failure.
+"""
+
+import argparse, json, os, re, shlex, shutil, subprocess, sys, time
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import lab as labs
+
+SKIPPED = 77
+IMAGE = labs.GUEST_IMAGE
+OUTSIDE = "198.51.100.2"
+# "Within 2 s" is for a real host. An emulated one, with its processors shared, is so much slower.
+SLOWER = 5
+tests = {}
+
+
+def test(function):
+    tests[function.__name__] = function
+    return function
+
+
+class Failed(Exception):
+    pass
+
+
+class Host:
+    """The lab's host, and what was done there."""
+
+    def __init__(self, lab, build):
+        self.lab, self.build, self.done = lab, build, []
+
+    def attempt(self, script, user="dev", timeout=600):
+        try:
+            ended = subprocess.run(self.lab.ssh(user, script), stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=timeout)
+        except subprocess.TimeoutExpired:
+            self.done.append(f"$ {script}\n[did not end in {timeout} s]")
+            raise Failed(f"did not end in {timeout} s: {script}") from None
+        self.done.append(f"$ {script}\n{ended.stdout}{ended.stderr}[{ended.returncode}]")
+        return ended
+
+    def run(self, script, user="dev", **more):
+        ended = self.attempt(script, user, **more)
+        if ended.returncode:
+            raise Failed(f"status {ended.returncode} of: {script}")
+        return ended.stdout.strip()
+
+    def root(self, script, **more):
+        return self.run(script, "root", **more)
+
+    def vm(self, name):
+        return json.loads(self.run(f"banger vm show {name} --format json"))
+
+    def machine(self, name, *flags):
+        """That machine, running. One that another test left is as good."""
+        shown = self.attempt(f"banger vm show {name} --format json")
+        if shown.returncode:
+            self.run(shlex.join(["banger", "vm", "create", "--name", name, "--image", IMAGE, *flags]))
+        elif json.loads(shown.stdout)["state"] != "running":
+            self.run(f"banger vm start {name}")
+        return self.vm(name)
+
+    def in_guest(self, name, script):
+        return self.run(shlex.join(["banger", "vm", "ssh", name, "--", "sh", "-c", script]))
+
+    def boot_id(self, name):
+        return self.in_guest(name, "cat /proc/sys/kernel/random/boot_id")
+
+    def reaches(self, name, address, port):
+        """Whether a connection from the guest is answered with at least a byte."""
+        connect = f"exec 3<>/dev/tcp/{address}/{port} && head -c 1 <&3"
+        script = shlex.join(["banger", "vm", "ssh", name, "--", "timeout", "8", "bash", "-c", connect])
+        ended = self.attempt(script)
+        if ended.returncode == 255:
+            raise Failed(f"no ssh to {name}")
+        return bool(ended.stdout)
+
+
+def equal(found, wanted, what):
+    if found != wanted:
+        raise Failed(f"{what}: {found!r} instead of {wanted!r}")
+
+
+def holds(condition, what):
+    if not condition:
+        raise Failed(what)
+
+
+# Installing
+
+@test
+def install(host):
+    host.root("/mnt/tree/tests/lab/seed_guests /var/lib/banger dev")
+    host.root("/mnt/tree/tests/lab/ledger > /root/ledger.before; rm -rf /var/lib/banger")
+    host.root("/mnt/tree/tests/lab/seed_guests /var/lib/banger dev")
+    host.run(f"sudo {host.build}/bin/banger system install --owner dev", timeout=300)
+    equal(host.run("stat -c '%a %U' /run/banger/bangerd.sock"), "600 dev", "bangerd's socket")
+    equal(host.root("stat -c '%a %U' /run/banger-root/bangerd-root.sock /run/banger-root"), "600 dev\n711 root", "the helper's socket and folder")
+    holds(IMAGE in host.run("banger image list"), "the seeded image is not listed")
+
+
+@test
+def services_are_hardened(host):
+    for unit, limit in (("bangerd-root", 3.0), ("bangerd", 2.0)):
+        said = host.root(f"systemd-analyze security --no-pager {unit}.service | tail -1")
+        score = float(re.search(r"level for \S+: ([0-9.]+)", said)[1])
+        print(f"{unit}: {score}")
+        holds(score < limit, f"systemd-analyze security gives {unit} {score}, not under {limit}")
+
+
+@test
+def doctor_has_no_failure(host):
+    host.run("banger doctor")
+
+
+# Machines
+
+@test
+def bare_run(host):
+    ended = host.attempt(f"banger vm run --rm --image {IMAGE} -- uname -s")
+    equal((ended.returncode, ended.stdout), (0, "Linux\n"), "a command in a fresh machine")
+    holds(ended.stderr.startswith("spec: "), "the first line is not the spec")
+    equal(host.run("banger vm list --quiet"), "", "machines after --rm")
+
+
+@test
+def exit_42(host):
+    equal(host.attempt(f"banger vm run --rm --image {IMAGE} -- sh -c 'exit 42'").returncode, 42, "exit status")
+
+
+@test
+def two_runs_at_once(host):
+    said = host.run(f"""cd "$(mktemp -d)"
+        for i in 1 2; do banger vm run --rm --image {IMAGE} -- sh -c "echo from $i" >$i.out 2>$i.err & done
+        wait; cat 1.out 2.out; cat 1.err 2.err >&2""")
+    equal(said, "from 1\nfrom 2", "two runs")
+
+
+@test
+def create_stop_start_ssh_delete(host):
+    host.run(f"banger vm create --name whole --image {IMAGE}")
+    host.run("banger vm stop whole")
+    equal(host.vm("whole")["state"], "stopped", "state after stop")
+    host.run("banger vm start whole")
+    equal(host.in_guest("whole", "hostname"), "whole", "hostname")
+    host.run("banger vm delete whole")
+    holds(host.attempt("banger vm show whole").returncode == 1, "it is still there")
+
+
+@test
+def stop_keeps_many_small_files(host):
+    host.machine("one")
+    sums = "cat /root/many/* /var/many/* | sha256sum"
+    before = host.in_guest("one", "mkdir -p /root/many /var/many && for i in $(seq 500); do echo $i >/root/many/$i; echo $i >/var/many/$i; done; " + sums)
+    host.run("banger vm stop one && banger vm start one")
+    equal(host.in_guest("one", sums), before, "files after stop and start")
+
+
+@test
+def restart_is_a_new_boot(host):
+    host.machine("one")
+    before = host.boot_id("one")
+    host.run("banger vm restart one")
+    holds(host.boot_id("one") != before, "the same boot id")
+
+
+@test
+def kill_ends_it_and_it_starts_again(host):
+    pid = host.machine("one")["pid"]
+    host.run("banger vm kill one")
+    equal(host.vm("one")["state"], "stopped", "state after kill")
+    holds(host.attempt(f"test -d /proc/{pid}", "root").returncode, "the VMM lives")
+    host.run("banger vm start one")
+    holds(host.boot_id("one"), "no boot id")
+
+
+@test
+def prune_takes_what_does_not_run(host):
+    host.machine("one")
+    host.run(f"banger vm create --no-start --name idle --image {IMAGE}")
+    host.run("banger vm prune -f")
+    names = [vm["name"] for vm in json.loads(host.run("banger vm list --format json"))]
+    holds("idle" not in names and "one" in names, f"left: {names}")
+
+
+# The network
+
+def nat_rules(host, address):
+    return [line for line in host.root("nft list ruleset").splitlines() if "masquerade" in line and address in line]
+
+
+@test
+def nat_rule_lives_with_the_machine(host):
+    address = host.machine("wide", "--nat")["address"]
+    equal(len(nat_rules(host, address)), 1, "rules of a running machine")
+    host.run("banger vm stop wide && banger vm start wide")
+    address = host.vm("wide")["address"]
+    equal(len(nat_rules(host, address)), 1, "rules after stop and start")
+    host.run("banger vm delete wide")
+    equal(nat_rules(host, address), [], "rules after delete")
+
+
+def outside(host):
+    """A namespace is the world beyond the host. It could answer a guest whose address is not translated, too."""
+    host.root(f"""ip netns list | grep -q outside && exit 0
+        ip netns add outside
+        ip link add out0 type veth peer name out1 netns outside
+        ip addr add 198.51.100.1/24 dev out0; ip link set out0 up
+        ip -n outside addr add {OUTSIDE}/24 dev out1; ip -n outside link set out1 up; ip -n outside link set lo up
+        ip -n outside route add default via 198.51.100.1
+        systemd-run -q --unit=outside ip netns exec outside python3 /mnt/tree/tests/lab/say_peer.py {OUTSIDE} 80""")
+
+
+@test
+def outside_only_with_nat(host):
+    outside(host)
+    host.machine("one")
+    host.machine("wide", "--nat")
+    said = host.run(shlex.join(["banger", "vm", "ssh", "wide", "--", "timeout", "8", "bash", "-c", f"exec 3<>/dev/tcp/{OUTSIDE}/80 && head -n 1 <&3"]))
+    equal(said, "198.51.100.1", "whom the outside saw")
+    holds(not host.reaches("one", OUTSIDE, 80), "without --nat it reaches the outside")
+
+
+@test
+def guests_are_apart(host):
+    one, wide = host.machine("one"), host.machine("wide", "--nat")
+    gateway = host.in_guest("one", "ip -4 route show default || true").split()
+    bridge = host.root("ip -4 -o addr show banger0").split()[3].split("/")[0]
+    host.root(f"python3 -c 'import socket; [socket.create_connection((a, 22), 5) for a in (\"{one['address']}\", \"{wide['address']}\")]'")
+    for name, other in (("one", wide), ("wide", one)):
+        holds(not host.reaches(name, other["address"], 22), f"{name} reaches the other guest")
+        holds(not host.reaches(name, bridge, 22), f"{name} reaches the host's sshd")
+        holds(not host.reaches(name, bridge, 42069), f"{name} reaches the daemon's responder")
+    print("default route:", gateway)
+
+
+@test
+def name_through_getaddrinfo_dig_and_curl(host):
+    address = host.machine("one")["address"]
+    equal(host.run("getent ahostsv4 one.vm | awk '{print $1; exit}'"), address, "getaddrinfo")
+    equal(host.run("dig +short one.vm"), address, "dig through resolved")
+    equal(host.run("dig +short -p 42069 @127.0.0.1 one.vm"), address, "dig at the responder")
+    equal(host.run("dig +short +tcp -p 42069 @127.0.0.1 one.vm"), address, "dig at the responder by TCP")
+    holds("NXDOMAIN" in host.run("dig -p 42069 @127.0.0.1 nobody.vm"), "an unknown name")
+    equal(host.run("curl -s --max-time 20 telnet://one.vm:22 </dev/null | head -c 4"), "SSH-", "curl")
+
+
+@test
+def name_at_the_responder(host):
+    address = host.machine("one")["address"]
+    equal(host.run("dig +short -p 42069 @127.0.0.1 one.vm"), address, "dig at the responder")
+
+
+# Services under live machines
+
+def stays(host, act):
+    """What `act` does to the services does nothing to a machine, and soon it can be worked with again. Returns the seconds."""
+    before, boot = host.machine("one"), host.boot_id("one")
+    # In one script, because each way to the lab's host and back takes a second.
+    took = float(host.root(f"""{act}
+        begin=$(date +%s%N)
+        until runuser -u dev -- timeout 5 banger vm show one --format json 2>/dev/null | grep -q '"state": *"running"'; do
+            [ $(( ($(date +%s%N) - begin) / 1000000000 )) -lt 60 ] || exit 1
+        done
+        echo $(( ($(date +%s%N) - begin) / 1000000 ))""").splitlines()[-1]) / 1000
+    after = host.vm("one")
+    equal((after["pid"], host.boot_id("one")), (before["pid"], boot), "VMM and boot")
+    print(f"{act}: {took:.2f} s")
+    holds(took < 2 * SLOWER, f"reachable after {took:.1f} s")
+
+
+@test
+def restart_of_bangerd(host):
+    stays(host, "systemctl restart bangerd.service")
+
+
+@test
+def restart_of_the_helper(host):
+    stays(host, "systemctl restart bangerd-root.service")
+
+
+@test
+def kill_9_of_bangerd(host):
+    stays(host, "systemctl kill --kill-whom=main --signal=KILL bangerd.service")
+
+
+@test
+def kill_9_of_the_helper(host):
+    stays(host, "systemctl kill --kill-whom=main --signal=KILL bangerd-root.service")
+
+
+@test
+def install_twice(host):
+    stays(host, f"{host.build}/bin/banger system install --owner dev >&2")
+
+
+@test
+def helper_opens_no_library_later(host):
+    host.machine("one")
+    host.root("""pid=$(systemctl show -P MainPID bangerd-root.service)
+        strace -f -e trace=openat,open -o /root/helper.strace -p "$pid" & tracer=$!
+        until [ "$(awk '/TracerPid/ {print $2}' /proc/$pid/status)" != 0 ]; do :; done
+        runuser -u dev -- banger vm stop one >/dev/null; runuser -u dev -- banger vm start one >/dev/null 2>&1
+        kill "$tracer"; wait "$tracer"; wc -l </root/helper.strace""")
+    opened = host.root("grep -E '\\.so(\\.|\")' /root/helper.strace || true")
+    equal(opened, "", "libraries opened at work")
+
+
+# Leaving
+
+@test
+def uninstall_leaves_machines(host):
+    host.machine("one")
+    host.run("sudo banger system uninstall", timeout=300)
+    holds(host.attempt("pgrep -f bangerd|pgrep qemu-system").returncode, "something of it runs")
+    host.run(f"sudo {host.build}/bin/banger system install --owner dev", timeout=300)
+    host.run("banger vm start one")
+    holds(host.boot_id("one"), "no boot id")
+
+
+@test
+def purge_leaves_nothing(host):
+    host.machine("one")
+    host.root("systemctl stop outside 2>/dev/null; ip netns del outside 2>/dev/null; ip link del out0 2>/dev/null; systemctl reset-failed; true")
+    host.run("sudo banger system uninstall --purge", timeout=300)
+    host.root("/mnt/tree/tests/lab/ledger > /root/ledger.after")
+    equal(host.root("diff /root/ledger.before /root/ledger.after || true"), "", "left or lost")
+
+
+# Hosts
+
+def plain(host):
+    pass
+
+
+def forward_drop(host):
+    """As Docker's and ufw's rules have it."""
+    host.root("iptables -P FORWARD DROP; iptables -A FORWARD -i docker0 -j ACCEPT")
+
+
+def without_resolved(host):
+    host.root("systemctl disable --now -q systemd-resolved; rm -f /etc/resolv.conf; echo nameserver 10.0.2.3 >/etc/resolv.conf")
+
+
+HOSTS = {
+    "plain": (plain, list(tests)),
+    "forward_drop": (forward_drop, ["install", "outside_only_with_nat", "guests_are_apart", "purge_leaves_nothing"]),
+    "without_resolved": (without_resolved, ["install", "bare_run", "name_at_the_responder", "purge_leaves_nothing"]),
+}
+# Of the plain host alone: what has its own variant.
+HOSTS["plain"][1].remove("name_at_the_responder")
+
+
+def reason_to_skip():
+    for program in ("qemu-system-x86_64", "qemu-img", "mmdebstrap", "ssh"):
+        if not shutil.which(program):
+            return f"{program} is not installed"
+    return None
+
+
+def pull_guest_image(build):
+    """As the boot tests do, into their cache."""
+    environment = {**os.environ, "HOME": f"{labs.GUESTS}/home", "XDG_RUNTIME_DIR": f"{labs.GUESTS}/run"}
+    for name in ("STATE", "CACHE", "CONFIG"):
+        environment[f"XDG_{name}_HOME"] = f"{labs.GUESTS}/{name.lower()}"
+    for folder in ("home", "state", "cache", "config", "run"):
+        (labs.GUESTS / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+    subprocess.run([build / "bin/banger", "image", "pull", IMAGE], env=environment, check=True, timeout=1200)
+
+
+def up(lab, build, prepare):
+    reason = reason_to_skip()
+    if reason:
+        print(reason)
+        return 1 if "lab" in os.environ.get("BANGER_REQUIRE", "") else SKIPPED
+    if len(labs.guest_artifacts()) < 2:
+        pull_guest_image(build)
+    lab.down()
+    lab.up()
+    prepare(Host(lab, ""))
+    return 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--host", choices=HOSTS, default="plain")
+    parser.add_argument("--build", type=Path, default=labs.TREE / "build/dev")
+    parser.add_argument("do", choices=["list", "up", "down", "run"])
+    parser.add_argument("tests", nargs="*")
+    arguments = parser.parse_args()
+    prepare, names = HOSTS[arguments.host]
+    lab = labs.Lab(f"smoke-{arguments.host}")
+    if arguments.do == "list":
+        print(";".join(f"{host}.{name}" for host, (_, names) in HOSTS.items() for name in names))
+        return 0
+    if arguments.do == "up":
+        return up(lab, arguments.build.resolve(), prepare)
+    if arguments.do == "down":
+        lab.down()
+        return 0
+    if not lab.is_up():
+        print("the lab is not up")
+        return 1 if "lab" in os.environ.get("BANGER_REQUIRE", "") else SKIPPED
+    status = 0
+    for name in arguments.tests or names:
+        host = Host(lab, f"/mnt/tree/{arguments.build.resolve().relative_to(labs.TREE)}")
+        begun = time.monotonic()
+        try:
+            tests[name](host)
+            print(f"PASS {name} ({time.monotonic() - begun:.0f} s)", flush=True)
+        except Failed as failure:
+            status = 1
+            journal = host.attempt("journalctl --no-pager -n 60 -u 'bangerd*' -u 'banger*' -o short-precise", "root").stdout
+            print(*host.done[:-1], "--- journal", journal, f"FAIL {name}: {failure}", sep="\n", flush=True)
+    return status
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except labs.LabError as error:
+        sys.exit(f"lab: {error}")
