@@ -1,9 +1,12 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <thread>
 
 #include "core/base/file.hpp"
@@ -195,6 +198,48 @@ TEST_F(Boot, SshdIsAsTheSpecificationPinsIt) {
             "stat -c %a /root /root/.ssh /root/.ssh/authorized_keys | tr '\\n' ' '; hostname; "
             "findmnt -no TARGET /root; test -d /lib/modules/$(uname -r)/kernel && echo modules"),
         "700 700 600 pinned\n/root\nmodules");
+}
+
+TEST_F(Boot, ALargerDiskIsLargerInTheGuest) {
+    const std::string name = named("roomy");
+    output_of({"vm", "create", "--name", name, "--image", image_, "--disk-size", "20G"});
+    const std::string gib = in_guest(name, "df -B1G --output=size / /root | tail -n 2 | xargs");
+    int root = 0;
+    int work = 0;
+    ASSERT_EQ(std::sscanf(gib.c_str(), "%d %d", &root, &work), 2) << gib;
+    EXPECT_GE(root, 7) << "the image's file system fills the root disk";
+    EXPECT_GE(work, 19) << "the file system of /root fills the disk that was asked for";
+}
+
+/// The VMM dies when the guest has begun to write its new work disk: the next boot begins again.
+TEST_F(Boot, AFirstBootThatDiesIsDoneAgain) {
+    const std::string name = named("again");
+    output_of({"vm", "create", "--no-start", "--name", name, "--image", image_});
+    const std::string id = output_of({"vm", "list", "--quiet"});
+    const auto blocks = [&]() -> blkcnt_t {
+        struct stat status {};
+        for (const auto& entry : std::filesystem::recursive_directory_iterator(
+                 cache_folder() + "/state/banger/plugins/storage-file"))
+            if (entry.path().string().find("/" + id + "/work") != std::string::npos &&
+                ::stat(entry.path().c_str(), &status) == 0)
+                return status.st_blocks;
+        return -1;
+    };
+    const blkcnt_t untouched = blocks();
+    ASSERT_GE(untouched, 0) << "no work disk of " << id;
+    Result<Child> start = spawn(banger_command({"vm", "start", name}));
+    ASSERT_TRUE(start);
+    while (blocks() == untouched)
+        ASSERT_FALSE(*wait_for_exit(start->pidfd(), 10ms, {})) << "it was ready without a write";
+    ASSERT_TRUE(kill_and_wait(vmm_of(name)));
+    const Result<ExitStatus> status = start->wait({});
+    ASSERT_TRUE(status);
+    EXPECT_FALSE(status->is_success());
+    output_of({"vm", "start", name});
+    EXPECT_EQ(in_guest(name,
+                       "mount --bind / /mnt && test -e /mnt/root/.bashrc && "
+                       "diff -rq /mnt/root /root | grep -v '^Only in /root'; umount /mnt"),
+              "");
 }
 
 TEST_F(Boot, TheConsoleIsShown) {
