@@ -257,7 +257,7 @@ TEST_F(KernelTest, UdevFindsNothingOfTheGuests) {
     Command settle;  // a probe that still runs
     settle.program = find_program("udevadm").value();
     settle.arguments = {"settle"};
-    ASSERT_TRUE(succeeded(run_command(settle, 30s, ByteCount::kib(4), {})));
+    ASSERT_TRUE(succeeded(run_command(settle, 180s, ByteCount::kib(4), {})));
     for (const auto& device : std::filesystem::directory_iterator("/sys/block")) {
         const std::string path = device.path().string();
         const Result<std::string> file = read_file(path + "/loop/backing_file", ByteCount::kib(4));

@@ -158,10 +158,11 @@ inline void crash_in_activate(World& world) {
         EXPECT_THAT(*lost, testing::IsEmpty()) << "step " << n;
         ASSERT_TRUE(contract::succeeded(after.storage->activate(*volume, after.base, {})))
             << "step " << n;
-        const UniqueFd disk(::open(volume->path.c_str(), O_RDONLY | O_CLOEXEC));
+        UniqueFd disk(::open(volume->path.c_str(), O_RDONLY | O_CLOEXEC));
         char head[4] = {};
         EXPECT_EQ(::pread(disk.get(), head, 4, 0), 4) << volume->path;
         EXPECT_EQ(std::string_view(head, 4), "head");
+        disk.reset();
         EXPECT_TRUE(contract::succeeded(after.storage->deactivate(vm))) << "step " << n;
     }
     EXPECT_TRUE(contract::succeeded(Scene(world).storage->remove(vm)));
