@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <thread>
 
 #include "core/base/file.hpp"
 #include "core/base/names.hpp"
 #include "core/base/rollback.hpp"
 #include "plugins/net-bridge/rtnetlink.hpp"
 #include "plugins/net-bridge/subnet.hpp"
-#include "plugins/net-bridge/tap.hpp"
 
 namespace banger {
 
@@ -209,9 +209,10 @@ Result<NetworkLink> BridgeNetwork::attach(const LinkRequest& request, std::stop_
     }
     Rollback rollback([this](const Error& error) { warn(error.text()); });
     rollback.add("removing the link of " + request.vm.str(), [&] { return detach(request.vm); });
+    std::optional<Tap> tap;
     {
         const std::lock_guard lock(mutex_);
-        BANGER_TRY(make_link(request.vm, stop).context("attaching " + request.vm.str()));
+        tap = BANGER_TRY(make_link(request.vm, stop).context("attaching " + request.vm.str()));
     }
     rollback.commit();
     return link_of(record);
@@ -233,7 +234,7 @@ Result<void> BridgeNetwork::reserve(const LinkRecord& record, std::stop_token st
     return ok();
 }
 
-Result<void> BridgeNetwork::make_link(const VmId& vm, std::stop_token stop) {
+Result<Tap> BridgeNetwork::make_link(const VmId& vm, std::stop_token stop) {
     const auto found = links_.find(vm);
     if (found == links_.end() || found->second.is_leaving)
         return Error(Errc::cancelled, "the link was removed while it was made");
@@ -265,7 +266,8 @@ Result<void> BridgeNetwork::make_link(const VmId& vm, std::stop_token stop) {
     BANGER_TRY(tap.keep());
     BANGER_TRY(step("attach.done", stop));
     record.state = LinkRecord::State::made;
-    return ledger_.write(key_of(vm), format_link(record));
+    BANGER_TRY(ledger_.write(key_of(vm), format_link(record)));
+    return tap;
 }
 
 Result<int> BridgeNetwork::ensure_bridge(std::stop_token stop) {
@@ -370,22 +372,34 @@ Result<void> BridgeNetwork::detach(const VmId& vm) {
         if (done) done = action();
         errors.add(std::move(done), "detaching " + vm.str());
     };
-    std::optional<LinkRecord> record;
-    {
-        const std::lock_guard lock(mutex_);
-        const auto found = links_.find(vm);
-        if (found == links_.end()) return ok();
-        found->second.is_leaving = true;
-        record = found->second.record;
-        attempt("detach.rules", [&] { return apply_rules(); });
-        if (record->nat && !has_nat())
-            attempt("detach.forwarding", [&] { return forwarding_.release(); });
-    }
-    attempt("detach.device", [&] { return remove_device(*record); });
+    std::unique_lock lock(mutex_);
+    const auto found = links_.find(vm);
+    if (found == links_.end()) return ok();
+    found->second.is_leaving = true;
+    const LinkRecord record = found->second.record;
+    attempt("detach.rules", [&] { return apply_rules(); });
+    if (record.nat && !has_nat())
+        attempt("detach.forwarding", [&] { return forwarding_.release(); });
 
-    const std::lock_guard lock(mutex_);
-    if (links_.size() == 1 && links_.contains(vm))
-        attempt("detach.bridge", [&] { return remove_bridge(); });
+    // Two devices at once take the kernel no longer than one.
+    const auto is_last = [&] { return links_.size() == 1 && links_.contains(vm); };
+    Result<void> bridge_removed;
+    if (is_last()) {
+        Result<void> may_remove = step("detach.bridge", {});
+        std::jthread remover;
+        if (may_remove)
+            remover = std::jthread([&] { bridge_removed = remove_bridge(); });
+        else
+            bridge_removed = std::move(may_remove);
+        attempt("detach.device", [&] { return remove_device(record); });
+    } else {
+        lock.unlock();
+        attempt("detach.device", [&] { return remove_device(record); });
+        lock.lock();
+        // The others left meanwhile.
+        if (is_last()) attempt("detach.bridge", [&] { return remove_bridge(); });
+    }
+    errors.add(std::move(bridge_removed), "removing the bridge");
     // As long as something is left the entry stays, and so does the way to remove it.
     if (!errors.has_errors())
         attempt("detach.erase", [&]() -> Result<void> {
@@ -414,7 +428,7 @@ Result<void> BridgeNetwork::remove_bridge() {
 
 Result<void> BridgeNetwork::remove_common() {
     ErrorCollector errors;
-    const std::vector<std::string> tables = BANGER_TRY(nftables::tables());
+    const std::vector<std::string> tables = BANGER_TRY(nftables_.tables());
     if (std::ranges::any_of(tables, [](const std::string& table) {
             return table == "inet banger" || table == "bridge banger";
         }))
@@ -542,7 +556,7 @@ Check BridgeNetwork::rules_check() {
         return {name, CheckStatus::fail, accepted.error().message, accepted.error().remedy};
     if (links_.empty())
         return {name, CheckStatus::pass, "nftables takes banger's rules; none are needed now", ""};
-    const Result<std::vector<std::string>> tables = nftables::tables();
+    const Result<std::vector<std::string>> tables = nftables_.tables();
     if (!tables || !std::ranges::count(*tables, "inet banger") ||
         !std::ranges::count(*tables, "bridge banger"))
         return {name, CheckStatus::fail,

@@ -15,6 +15,7 @@
 #include "plugins/net-bridge/nftables.hpp"
 #include "plugins/net-bridge/rtnetlink.hpp"
 #include "plugins/net-bridge/ruleset.hpp"
+#include "plugins/net-bridge/tap.hpp"
 
 namespace banger {
 
@@ -39,8 +40,8 @@ struct BridgeSettings {
 /// Names are derived here: a tap is a prefix and a hash of owner and machine. What is removed must
 /// be in the ledger and still be the thing that was made: name, index, kind, mark and owner agree.
 ///
-/// One lock orders what changes tables and bridge; only the removal of a device, for which the
-/// kernel takes its time, happens outside of it.
+/// One lock orders what changes tables and bridge. The removal of a tap, for which the kernel takes
+/// its time, happens outside of it, or beside the bridge's own when it is the last.
 class BridgeNetwork final : public Network {
 public:
     /// Called before each step that changes the host, with its name; an error is the step's
@@ -83,7 +84,8 @@ private:
     // With the lock held:
     /// Writes the entry: from now on detach() knows the link.
     Result<void> reserve(const LinkRecord& record, std::stop_token stop);
-    Result<void> make_link(const VmId& vm, std::stop_token stop);
+    /// The tap is to be closed without the lock: the kernel takes its time for that.
+    Result<Tap> make_link(const VmId& vm, std::stop_token stop);
     /// The index of the bridge, made if it is not there.
     Result<int> ensure_bridge(std::stop_token stop);
     Result<void> make_bridge(std::stop_token stop);

@@ -78,7 +78,7 @@ Result<void> Forwarding::ensure(const std::function<void(const std::string&)>& w
 }
 
 Result<std::vector<Rule>> Forwarding::own_rules() const {
-    std::vector<Rule> rules = BANGER_TRY(nftables::rules(Family::ip, "filter"));
+    std::vector<Rule> rules = BANGER_TRY(nftables_.rules(Family::ip, "filter"));
     std::erase_if(rules, [&](const Rule& rule) {
         return rule.comment != comment || !mentions({rule}, bridge_);
     });
@@ -86,7 +86,7 @@ Result<std::vector<Rule>> Forwarding::own_rules() const {
 }
 
 Result<void> Forwarding::ensure_accepted() {
-    const std::vector<Chain> chains = BANGER_TRY(nftables::chains());
+    const std::vector<Chain> chains = BANGER_TRY(nftables_.chains());
     const bool drops = std::ranges::any_of(
         chains, [](const Chain& chain) { return is_iptables_forward(chain) && chain.drops; });
     if (!drops) return ok();
@@ -116,20 +116,14 @@ Result<void> Forwarding::remove_accepts() {
 
 bool Forwarding::is_used_by_others() const {
     if (has_legacy_table("nat")) return true;
-    const Result<std::vector<Chain>> chains = nftables::chains();
+    const Result<std::vector<Chain>> chains = nftables_.chains();
     if (!chains) return true;
-    return std::ranges::any_of(*chains, [](const Chain& chain) {
+    return std::ranges::any_of(*chains, [this](const Chain& chain) {
         if (is_ours(chain) || chain.type != "nat" || chain.hook != NF_INET_POST_ROUTING)
             return false;
-        const Result<std::vector<Rule>> rules = nftables::rules(chain.family, chain.table);
+        const Result<std::vector<Rule>> rules = nftables_.rules(chain.family, chain.table);
         return !rules || !rules->empty();
     });
-}
-
-Result<bool> Forwarding::is_in_force() const {
-    if (ledger_.read(ledger_key)) return true;
-    const std::vector<Rule> rules = BANGER_TRY(own_rules());
-    return !rules.empty();
 }
 
 Result<void> Forwarding::release() {
@@ -149,7 +143,7 @@ Result<void> Forwarding::release() {
 
 Check Forwarding::firewall_check() const {
     const std::string name = "network firewall";
-    const Result<std::vector<Chain>> chains = nftables::chains();
+    const Result<std::vector<Chain>> chains = nftables_.chains();
     if (!chains)
         return {name, CheckStatus::fail, chains.error().message,
                 "Look at the kernel's nf_tables module: sudo modprobe nf_tables."};
@@ -164,7 +158,7 @@ Check Forwarding::firewall_check() const {
         }
         const bool is_firewalld = chain.table == "firewalld";
         if (!chain.drops && !is_firewalld) continue;
-        const Result<std::vector<Rule>> rules = nftables::rules(chain.family, chain.table);
+        const Result<std::vector<Rule>> rules = nftables_.rules(chain.family, chain.table);
         if (rules && mentions(*rules, bridge_)) continue;
         if (is_firewalld)
             return {name, CheckStatus::warn, "firewalld may stop machines with --nat",
@@ -207,7 +201,7 @@ std::vector<Check> Forwarding::checks(bool is_needed) const {
                         ""});
     Check firewall = firewall_check();
     if (is_needed && firewall.status == CheckStatus::pass) {
-        const Result<std::vector<Chain>> chains = nftables::chains();
+        const Result<std::vector<Chain>> chains = nftables_.chains();
         const Result<std::vector<Rule>> rules = own_rules();
         const bool drops = chains && std::ranges::any_of(*chains, [](const Chain& chain) {
                                return is_iptables_forward(chain) && chain.drops;

@@ -35,8 +35,6 @@ public:
     Result<void> ensure(const std::function<void(const std::string&)>& warn);
     /// Puts everything back. "Already gone" is success.
     Result<void> release();
-    /// Whether something of ensure() may be there.
-    [[nodiscard]] Result<bool> is_in_force() const;
 
     /// Rows for doctor. Changes nothing. `is_needed`: a machine with `--nat` is there.
     [[nodiscard]] std::vector<Check> checks(bool is_needed) const;

@@ -5,17 +5,10 @@
 
 #include <cerrno>
 #include <cstring>
-#include <memory>
 
 namespace banger::netlink {
 
 namespace {
-
-struct CloseSocket {
-    void operator()(mnl_socket* socket) const { mnl_socket_close(socket); }
-};
-
-constexpr unsigned sequence = 1;  // one request a socket
 
 int keep(const nlattr* attribute, void* into) {
     Attributes& attributes = *static_cast<Attributes*>(into);
@@ -32,20 +25,24 @@ Request::Request(std::uint16_t type, std::uint16_t flags) : buffer_(4096) {
     const bool is_dump = (flags & NLM_F_DUMP) == NLM_F_DUMP;
     header_->nlmsg_flags =
         static_cast<std::uint16_t>(NLM_F_REQUEST | flags | (is_dump ? 0 : NLM_F_ACK));
-    header_->nlmsg_seq = sequence;
 }
 
-namespace {
-
-/// The answers of one attempt. Errc::busy for a dump that was overtaken by a change.
-Result<std::vector<std::string>> answers_to(int protocol, Request& request) {
-    const std::unique_ptr<mnl_socket, CloseSocket> socket(mnl_socket_open2(protocol, SOCK_CLOEXEC));
+Result<void> Socket::open() {
+    if (socket_) return ok();
+    std::unique_ptr<mnl_socket, Close> socket(mnl_socket_open2(protocol_, SOCK_CLOEXEC));
     if (!socket) return Error::from_errno(errno, "netlink socket");
     if (mnl_socket_bind(socket.get(), 0, MNL_SOCKET_AUTOPID) < 0)
         return Error::from_errno(errno, "netlink bind");
-    if (mnl_socket_sendto(socket.get(), request.header(), request.header()->nlmsg_len) < 0)
+    socket_ = std::move(socket);
+    return ok();
+}
+
+Result<std::vector<std::string>> Socket::answers_to(Request& request) {
+    BANGER_TRY(open());
+    request.header()->nlmsg_seq = ++sequence_;
+    if (mnl_socket_sendto(socket_.get(), request.header(), request.header()->nlmsg_len) < 0)
         return Error::from_errno(errno, "netlink send");
-    const unsigned port = mnl_socket_get_portid(socket.get());
+    const unsigned port = mnl_socket_get_portid(socket_.get());
     std::vector<char> buffer(32768);
     std::vector<std::string> answers;
     const mnl_cb_t keep_answer = [](const nlmsghdr* message, void* to) {
@@ -54,10 +51,10 @@ Result<std::vector<std::string>> answers_to(int protocol, Request& request) {
         return MNL_CB_OK;
     };
     for (;;) {
-        const ssize_t size = mnl_socket_recvfrom(socket.get(), buffer.data(), buffer.size());
+        const ssize_t size = mnl_socket_recvfrom(socket_.get(), buffer.data(), buffer.size());
         if (size < 0 && errno == EINTR) continue;
         if (size < 0) return Error::from_errno(errno, "netlink receive");
-        const int more = mnl_cb_run(buffer.data(), static_cast<std::size_t>(size), sequence, port,
+        const int more = mnl_cb_run(buffer.data(), static_cast<std::size_t>(size), sequence_, port,
                                     keep_answer, &answers);
         if (more == MNL_CB_STOP) return answers;
         if (more < 0 && errno == EINTR)
@@ -66,16 +63,19 @@ Result<std::vector<std::string>> answers_to(int protocol, Request& request) {
     }
 }
 
-}  // namespace
-
-Result<void> exchange(int protocol, Request& request,
-                      const std::function<void(const nlmsghdr*)>& on_message) {
-    Result<std::vector<std::string>> answers = answers_to(protocol, request);
-    for (int i = 0; i < 100 && !answers && answers.error().code == Errc::busy &&
-                    (request.header()->nlmsg_flags & NLM_F_DUMP) == NLM_F_DUMP;
-         ++i)
-        answers = answers_to(protocol, request);
-    if (!answers) return answers.error();
+Result<void> Socket::exchange(Request& request,
+                              const std::function<void(const nlmsghdr*)>& on_message) {
+    const bool is_dump = (request.header()->nlmsg_flags & NLM_F_DUMP) == NLM_F_DUMP;
+    Result<std::vector<std::string>> answers = answers_to(request);
+    for (int i = 0; i < 100 && is_dump && !answers && answers.error().code == Errc::busy; ++i) {
+        // The rest of the overtaken dump is still in it.
+        socket_.reset();
+        answers = answers_to(request);
+    }
+    if (!answers) {
+        socket_.reset();
+        return answers.error();
+    }
     if (on_message)
         for (const std::string& answer : *answers)
             on_message(reinterpret_cast<const nlmsghdr*>(answer.data()));

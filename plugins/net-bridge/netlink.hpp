@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -31,11 +32,29 @@ private:
     nlmsghdr* header_;
 };
 
-/// Sends it on a fresh socket of the protocol (NETLINK_ROUTE, …), gives every answer to
-/// `on_message`, and returns when the kernel has acknowledged or the dump is complete. What the
-/// kernel says against it becomes the error. A dump that a change overtook is asked for again.
-Result<void> exchange(int protocol, Request& request,
-                      const std::function<void(const nlmsghdr*)>& on_message);
+/// A socket of one protocol (NETLINK_ROUTE, …), opened when it is first needed, in the network
+/// namespace of the caller. Not for several threads at once.
+class Socket {
+public:
+    explicit Socket(int protocol) : protocol_(protocol) {}
+
+    /// Sends the request, gives every answer to `on_message`, and returns when the kernel has
+    /// acknowledged or the dump is complete. What the kernel says against it becomes the error. A
+    /// dump that a change overtook is asked for again.
+    Result<void> exchange(Request& request, const std::function<void(const nlmsghdr*)>& on_message);
+
+private:
+    struct Close {
+        void operator()(mnl_socket* socket) const { mnl_socket_close(socket); }
+    };
+    Result<void> open();
+    /// Errc::busy for a dump that was overtaken.
+    Result<std::vector<std::string>> answers_to(Request& request);
+
+    int protocol_;
+    std::uint32_t sequence_ = 0;
+    std::unique_ptr<mnl_socket, Close> socket_;
+};
 
 /// Attributes by type; null where there is none. What is larger than `max` is left out.
 using Attributes = std::vector<const nlattr*>;

@@ -9,13 +9,11 @@
 
 #include <cstring>
 
-#include "plugins/net-bridge/netlink.hpp"
-
 namespace banger {
 
 void Nftables::FreeContext::operator()(nft_ctx* context) const { ::nft_ctx_free(context); }
 
-Nftables::Nftables() = default;
+Nftables::Nftables() : reader_(NETLINK_NETFILTER) {}
 Nftables::~Nftables() = default;
 
 Result<void> Nftables::run(const std::string& commands) {
@@ -48,12 +46,13 @@ Result<void> Nftables::run_locked(const std::string& commands, bool is_dry) {
                  "the capability CAP_NET_ADMIN.");
 }
 
-namespace nftables {
-
 namespace {
 
 using netlink::Attributes;
 using netlink::Request;
+using nftables::Chain;
+using nftables::Family;
+using nftables::Rule;
 
 std::uint16_t message_type(unsigned type) {
     return static_cast<std::uint16_t>(NFNL_SUBSYS_NFTABLES << 8 | type);
@@ -108,59 +107,69 @@ Chain read_chain(const nlmsghdr* message) {
 
 }  // namespace
 
-std::string_view to_string(Family family) { return family == Family::ip ? "ip" : "inet"; }
+std::string_view nftables::to_string(Family family) { return family == Family::ip ? "ip" : "inet"; }
 
-Result<std::vector<Chain>> chains() {
+Result<std::vector<Chain>> Nftables::chains() {
+    const std::lock_guard lock(mutex_);
     std::vector<Chain> all;
     Request request(message_type(NFT_MSG_GETCHAIN), NLM_F_DUMP);
     put_family(request, NFPROTO_UNSPEC);
-    BANGER_TRY(netlink::exchange(NETLINK_NETFILTER, request, [&](const nlmsghdr* message) {
-                   if (family_of(message) == NFPROTO_IPV4 || family_of(message) == NFPROTO_INET)
-                       all.push_back(read_chain(message));
-               }).context("listing the chains of nftables"));
+    BANGER_TRY(reader_
+                   .exchange(request,
+                             [&](const nlmsghdr* message) {
+                                 if (family_of(message) == NFPROTO_IPV4 ||
+                                     family_of(message) == NFPROTO_INET)
+                                     all.push_back(read_chain(message));
+                             })
+                   .context("listing the chains of nftables"));
     return all;
 }
 
-Result<std::vector<std::string>> tables() {
+Result<std::vector<std::string>> Nftables::tables() {
+    const std::lock_guard lock(mutex_);
     std::vector<std::string> all;
     Request request(message_type(NFT_MSG_GETTABLE), NLM_F_DUMP);
     put_family(request, NFPROTO_UNSPEC);
-    BANGER_TRY(netlink::exchange(NETLINK_NETFILTER, request, [&](const nlmsghdr* message) {
-                   const std::uint8_t family = family_of(message);
-                   const char* const word = family == NFPROTO_BRIDGE ? "bridge "
-                                            : family == NFPROTO_INET ? "inet "
-                                            : family == NFPROTO_IPV4 ? "ip "
-                                                                     : nullptr;
-                   const Attributes attributes =
-                       netlink::attributes_of(message, sizeof(nfgenmsg), NFTA_TABLE_MAX);
-                   if (word) all.push_back(word + netlink::text_of(attributes[NFTA_TABLE_NAME]));
-               }).context("listing the tables of nftables"));
+    BANGER_TRY(
+        reader_
+            .exchange(request,
+                      [&](const nlmsghdr* message) {
+                          const std::uint8_t family = family_of(message);
+                          const char* const word = family == NFPROTO_BRIDGE ? "bridge "
+                                                   : family == NFPROTO_INET ? "inet "
+                                                   : family == NFPROTO_IPV4 ? "ip "
+                                                                            : nullptr;
+                          const Attributes attributes =
+                              netlink::attributes_of(message, sizeof(nfgenmsg), NFTA_TABLE_MAX);
+                          if (word)
+                              all.push_back(word + netlink::text_of(attributes[NFTA_TABLE_NAME]));
+                      })
+            .context("listing the tables of nftables"));
     return all;
 }
 
-Result<std::vector<Rule>> rules(Family family, const std::string& table) {
+Result<std::vector<Rule>> Nftables::rules(Family family, const std::string& table) {
+    const std::lock_guard lock(mutex_);
     std::vector<Rule> all;
     Request request(message_type(NFT_MSG_GETRULE), NLM_F_DUMP);
     put_family(request, static_cast<std::uint8_t>(family));
     mnl_attr_put_strz(request.header(), NFTA_RULE_TABLE, table.c_str());
-    const Result<void> asked =
-        netlink::exchange(NETLINK_NETFILTER, request, [&](const nlmsghdr* message) {
-            const Attributes attributes =
-                netlink::attributes_of(message, sizeof(nfgenmsg), NFTA_RULE_MAX);
-            // Older kernels do not heed the table in a dump.
-            if (netlink::text_of(attributes[NFTA_RULE_TABLE]) != table) return;
-            Rule rule;
-            rule.chain = netlink::text_of(attributes[NFTA_RULE_CHAIN]);
-            if (attributes[NFTA_RULE_HANDLE])
-                rule.handle = be64toh(mnl_attr_get_u64(attributes[NFTA_RULE_HANDLE]));
-            rule.comment = comment_in(bytes_of(attributes[NFTA_RULE_USERDATA]));
-            rule.bytes = bytes_of(attributes[NFTA_RULE_EXPRESSIONS]);
-            all.push_back(std::move(rule));
-        });
+    const Result<void> asked = reader_.exchange(request, [&](const nlmsghdr* message) {
+        const Attributes attributes =
+            netlink::attributes_of(message, sizeof(nfgenmsg), NFTA_RULE_MAX);
+        // Older kernels do not heed the table in a dump.
+        if (netlink::text_of(attributes[NFTA_RULE_TABLE]) != table) return;
+        Rule rule;
+        rule.chain = netlink::text_of(attributes[NFTA_RULE_CHAIN]);
+        if (attributes[NFTA_RULE_HANDLE])
+            rule.handle = be64toh(mnl_attr_get_u64(attributes[NFTA_RULE_HANDLE]));
+        rule.comment = comment_in(bytes_of(attributes[NFTA_RULE_USERDATA]));
+        rule.bytes = bytes_of(attributes[NFTA_RULE_EXPRESSIONS]);
+        all.push_back(std::move(rule));
+    });
     if (!asked && asked.error().code != Errc::not_found)
         return asked.error().context("listing the rules of nftables");
     return all;
 }
 
-}  // namespace nftables
 }  // namespace banger

@@ -7,37 +7,11 @@
 #include <vector>
 
 #include "banger/result.hpp"
+#include "plugins/net-bridge/netlink.hpp"
 
 struct nft_ctx;
 
 namespace banger {
-
-/// The kernel's packet filter. Writing goes through libnftables: one text is one transaction.
-/// Reading goes by netlink, because libnftables would open libraries to print rules that iptables
-/// made.
-///
-/// The context is kept: closing its socket makes the kernel wait for what was removed (about
-/// 15 ms). Safe from any thread; acts in the network namespace in which it was made.
-class Nftables {
-public:
-    Nftables();
-    ~Nftables();
-    Nftables(const Nftables&) = delete;
-    Nftables& operator=(const Nftables&) = delete;
-
-    /// All of it or nothing.
-    Result<void> run(const std::string& commands);
-    /// Whether the kernel would take it. Changes nothing.
-    Result<void> check(const std::string& commands);
-
-private:
-    Result<void> run_locked(const std::string& commands, bool is_dry);
-    struct FreeContext {
-        void operator()(nft_ctx* context) const;
-    };
-    std::mutex mutex_;
-    std::unique_ptr<nft_ctx, FreeContext> context_;
-};
 
 namespace nftables {
 
@@ -52,10 +26,6 @@ struct Chain {
     unsigned hook = 0;   ///< NF_INET_FORWARD, …
     bool drops = false;  ///< policy drop
 };
-/// Chains of the families ip and inet.
-Result<std::vector<Chain>> chains();
-/// Names of the tables of the family "bridge", "inet" or "ip", as "inet banger".
-Result<std::vector<std::string>> tables();
 
 struct Rule {
     std::string chain;
@@ -64,9 +34,42 @@ struct Rule {
     /// The kernel's form of the rule: only good for looking whether a name occurs in it.
     std::string bytes;
 };
-/// Empty when there is no such table.
-Result<std::vector<Rule>> rules(Family family, const std::string& table);
 
 }  // namespace nftables
+
+/// The kernel's packet filter. Writing goes through libnftables: one text is one transaction.
+/// Reading goes by netlink, because libnftables would open libraries to print rules that iptables
+/// made.
+///
+/// Sockets are kept: closing one makes the kernel wait for what was removed (about 15 ms). Safe
+/// from any thread; acts in the network namespace in which it was first used.
+class Nftables {
+public:
+    Nftables();
+    ~Nftables();
+    Nftables(const Nftables&) = delete;
+    Nftables& operator=(const Nftables&) = delete;
+
+    /// All of it or nothing.
+    Result<void> run(const std::string& commands);
+    /// Whether the kernel would take it. Changes nothing.
+    Result<void> check(const std::string& commands);
+
+    /// Chains of the families ip and inet.
+    Result<std::vector<nftables::Chain>> chains();
+    /// Tables of the families bridge, inet and ip, as "inet banger".
+    Result<std::vector<std::string>> tables();
+    /// Empty when there is no such table.
+    Result<std::vector<nftables::Rule>> rules(nftables::Family family, const std::string& table);
+
+private:
+    Result<void> run_locked(const std::string& commands, bool is_dry);
+    struct FreeContext {
+        void operator()(nft_ctx* context) const;
+    };
+    std::mutex mutex_;
+    std::unique_ptr<nft_ctx, FreeContext> context_;
+    netlink::Socket reader_;
+};
 
 }  // namespace banger

@@ -32,8 +32,12 @@ ifinfomsg* put_interface(Request& request, int index) {
     return info;
 }
 
+Result<void> exchange(Request& request, const std::function<void(const nlmsghdr*)>& on_message) {
+    return netlink::Socket(NETLINK_ROUTE).exchange(request, on_message);
+}
+
 Result<void> run(Request& request, std::string_view doing) {
-    return netlink::exchange(NETLINK_ROUTE, request, {}).context(doing);
+    return exchange(request, {}).context(doing);
 }
 
 std::optional<MacAddress> mac_of(const nlattr* attribute) {
@@ -95,7 +99,7 @@ Result<void> put_static_entry(int index, const MacAddress& mac) {
 Result<void> collect(std::uint16_t type, std::vector<Reached>& all) {
     Request request(type, NLM_F_DUMP);
     request.put_header<rtmsg>()->rtm_family = AF_INET;
-    return netlink::exchange(NETLINK_ROUTE, request, [&](const nlmsghdr* message) {
+    return exchange(request, [&](const nlmsghdr* message) {
         const bool is_route = message->nlmsg_type == RTM_NEWROUTE;
         unsigned length = 0;
         std::optional<std::uint32_t> address;
@@ -127,7 +131,7 @@ Result<std::vector<Interface>> interfaces() {
     std::vector<Interface> all;
     Request request(RTM_GETLINK, NLM_F_DUMP);
     put_interface(request, 0);
-    BANGER_TRY(netlink::exchange(NETLINK_ROUTE, request, [&](const nlmsghdr* message) {
+    BANGER_TRY(exchange(request, [&](const nlmsghdr* message) {
                    all.push_back(read_interface(message));
                }).context("listing the network interfaces"));
     return all;
@@ -138,8 +142,8 @@ Result<std::optional<Interface>> find_interface(const std::string& name) {
     Request request(RTM_GETLINK, 0);
     put_interface(request, 0);
     mnl_attr_put_strz(request.header(), IFLA_IFNAME, name.c_str());
-    const Result<void> asked = netlink::exchange(
-        NETLINK_ROUTE, request, [&](const nlmsghdr* message) { found = read_interface(message); });
+    const Result<void> asked =
+        exchange(request, [&](const nlmsghdr* message) { found = read_interface(message); });
     if (!asked && asked.error().code != Errc::not_found)
         return asked.error().context("looking for the network interface " + name);
     return found;

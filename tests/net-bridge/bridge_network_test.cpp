@@ -21,15 +21,16 @@ namespace banger {
 
 std::vector<std::string> traces(const PlainHost& host) {
     std::vector<std::string> words;
+    Nftables packet_filter;
     const std::vector<rtnetlink::Interface> interfaces = rtnetlink::interfaces().value();
     for (const rtnetlink::Interface& found : interfaces)
         if (found.kind == "tun" || found.kind == "bridge")
             words.push_back("interface " + found.name);
-    const std::vector<std::string> tables = nftables::tables().value();
+    const std::vector<std::string> tables = packet_filter.tables().value();
     for (const std::string& table : tables)
         if (table.ends_with(" banger")) words.push_back("table " + table);
     const std::vector<nftables::Rule> rules =
-        nftables::rules(nftables::Family::ip, "filter").value();
+        packet_filter.rules(nftables::Family::ip, "filter").value();
     for (const nftables::Rule& rule : rules)
         if (rule.comment == "banger") words.push_back("rule in " + rule.chain);
     words.push_back("ip_forward " + read_sysctl("net/ipv4/ip_forward").value());
