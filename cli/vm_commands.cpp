@@ -1,3 +1,5 @@
+#include <iostream>
+
 #include "cli/commands.hpp"
 #include "cli/console.hpp"
 #include "cli/render/progress.hpp"
@@ -85,6 +87,29 @@ Result<int> stop(const Arguments& arguments, Context& context) {
         });
 }
 
+Result<int> restart(const Arguments& arguments, Context& context) {
+    Session session = BANGER_TRY(open_session(context));
+    ProgressView progress(context.terminal, arguments.words.size() > 1);
+    const auto work = [&](client::Daemon& daemon, const std::string& name) -> Result<std::string> {
+        const client::CallOptions options{
+            .on_progress = [&](const Progress& now) { progress.show(now); }};
+        Result<protocol::StopVmReply> stopped = daemon.call<protocol::StopVmReply>(
+            "io.banger.Vm.Stop", protocol::NamedVm{name}, options);
+        // By id: between the two calls the name may have come to belong to another machine.
+        const std::string id = stopped && stopped->vm ? stopped->vm->id : name;
+        const Result<protocol::CreateVmReply> started =
+            stopped ? daemon.call<protocol::CreateVmReply>("io.banger.Vm.Start",
+                                                           protocol::NamedVm{id}, options)
+                    : stopped.error();
+        progress.finish();
+        const protocol::CreateVmReply done = BANGER_TRY(started);
+        return "restarted " + (done.vm ? done.vm->name : name) +
+               (stopped->was_forced.value_or(false) ? " (forced: the guest did not power off)"
+                                                    : "");
+    };
+    return for_each(arguments.words, session, context, work);
+}
+
 Result<int> kill(const Arguments& arguments, Context& context) {
     Session session = BANGER_TRY(open_session(context));
     return for_each(arguments.words, session, context,
@@ -102,6 +127,50 @@ Result<int> remove(const Arguments& arguments, Context& context) {
                     [&](client::Daemon& daemon, const std::string& name) -> Result<std::string> {
                         const protocol::VmReply done = BANGER_TRY(daemon.call<protocol::VmReply>(
                             "io.banger.Vm.Delete", protocol::DeleteVm{name, is_forced}));
+                        BANGER_TRY(forget_host_key(session.user_paths.known_hosts, done.vm.id));
+                        return "deleted " + done.vm.name;
+                    });
+}
+
+bool may_be_pruned(const protocol::Vm& vm) {
+    return vm.state == "created" || vm.state == "stopped" || vm.state == "error";
+}
+
+/// Anything but a yes is a no, the end of the input too.
+bool is_confirmed(Terminal& terminal, const std::string& question) {
+    terminal.note(question + " [y/N] ");
+    std::string answer;
+    std::getline(std::cin, answer);
+    return answer == "y" || answer == "Y" || answer == "yes";
+}
+
+Result<int> prune(const Arguments& arguments, Context& context) {
+    Session session = BANGER_TRY(open_session(context));
+    Terminal& terminal = context.terminal;
+    const protocol::ListVmsReply reply = BANGER_TRY(
+        session.daemon.call<protocol::ListVmsReply>("io.banger.Vm.List", protocol::ListVms{}));
+    std::vector<std::string> ids;
+    std::string listed;
+    for (const protocol::Vm& vm : reply.vms)
+        if (may_be_pruned(vm)) {
+            ids.push_back(vm.id);
+            listed += "  " + vm.name + " (" + vm.state + ")\n";
+        }
+    if (ids.empty()) {
+        terminal.note("Every machine runs: there is nothing to delete.\n");
+        return 0;
+    }
+    if (!arguments.has("force")) {
+        terminal.note("These machines do not run:\n" + listed);
+        if (!is_confirmed(terminal, "Delete them and their disks?")) {
+            terminal.note("Nothing is deleted.\n");
+            return exit_failed;
+        }
+    }
+    return for_each(ids, session, context,
+                    [&](client::Daemon& daemon, const std::string& id) -> Result<std::string> {
+                        const protocol::VmReply done = BANGER_TRY(daemon.call<protocol::VmReply>(
+                            "io.banger.Vm.Delete", protocol::DeleteVm{id, false}));
                         BANGER_TRY(forget_host_key(session.user_paths.known_hosts, done.vm.id));
                         return "deleted " + done.vm.name;
                     });
@@ -198,6 +267,10 @@ void add_vm_commands(CommandTable& table) {
                   "forced, and that is said. A stopped machine is left as it is.",
         {}, {{"banger vm stop sandbox", "stop it; its disks stay"}}, stop));
     table.commands.push_back(lifecycle(
+        "restart", "stop machines and start them again",
+        several + " As `stop` and then `start`: nothing is lost, and a stopped machine is started.",
+        {}, {{"banger vm restart sandbox", "boot it anew"}}, restart));
+    table.commands.push_back(lifecycle(
         "kill", "end machines now, without asking the guest",
         several + " As when the power fails: what the guest had not written to disk is lost.", {},
         {{"banger vm kill sandbox", "end one that hangs"}}, kill));
@@ -209,6 +282,18 @@ void add_vm_commands(CommandTable& table) {
          {"banger vm delete one two three", "several at once"}},
         remove));
     table.commands.back().other_names = {"rm"};
+    table.commands.push_back({"vm",
+                              "prune",
+                              {},
+                              "delete every machine that does not run",
+                              "Lists them and asks first. Their disks go too.",
+                              {},
+                              false,
+                              {{"-f,--force", "", "do not ask", "", {}}},
+                              {{"banger vm prune", "see what would go, and say yes or no"},
+                               {"banger vm prune -f", "for a script"}},
+                              prune,
+                              nullptr});
     table.commands.push_back(
         {"vm",
          "logs",

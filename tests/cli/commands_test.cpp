@@ -68,6 +68,8 @@ const std::vector<std::vector<std::string>> calls = {
     {"vm", "show", "--help"},
     {"vm", "start", "--help"},
     {"vm", "stop", "--help"},
+    {"vm", "restart", "--help"},
+    {"vm", "prune", "--help"},
     {"vm", "kill", "--help"},
     {"vm", "delete", "--help"},
     {"vm", "logs", "--help"},
@@ -156,6 +158,41 @@ TEST_F(CommandsTest, DeleteRemovesAndForceIsPassedOn) {
 TEST_F(CommandsTest, KillEndsOne) {
     EXPECT_EQ(run({"vm", "kill", "sandbox"}).out, "killed sandbox\n");
     EXPECT_THAT(daemon().calls(), ElementsAre("Kill sandbox"));
+}
+
+TEST_F(CommandsTest, RestartStopsAndStartsAndAFailedStopStartsNothing) {
+    daemon().add(sample_vm("stubborn"));
+    daemon().fail("Stop", "web", Error(Errc::busy, "web is being started", "Try again"));
+    const Outcome outcome = run({"vm", "restart", "sandbox", "web", "stubborn"});
+    EXPECT_EQ(outcome.status, 1);
+    EXPECT_EQ(outcome.out,
+              "restarted sandbox\nrestarted stubborn (forced: the guest did not power off)\n");
+    EXPECT_EQ(outcome.err, "banger: web is being started\n  Try again\n");
+    EXPECT_THAT(daemon().calls(), testing::Not(testing::Contains("Start web")));
+}
+
+TEST_F(CommandsTest, PruneAsksAndOnlyAYesDeletes) {
+    for (const char* no : {"", "\n", "n\n", "yesterday\n"}) {
+        const Outcome outcome = run({"vm", "prune"}, no);
+        EXPECT_EQ(outcome.status, 1);
+        EXPECT_EQ(outcome.err,
+                  "These machines do not run:\n  web (stopped)\n  broken (error)\n"
+                  "Delete them and their disks? [y/N] Nothing is deleted.\n");
+    }
+    EXPECT_EQ(daemon().names().size(), 3U);
+    EXPECT_EQ(run({"vm", "prune"}, "y\n").out, "deleted web\ndeleted broken\n");
+    EXPECT_THAT(daemon().names(), ElementsAre("sandbox"));
+}
+
+TEST_F(CommandsTest, PruneForcedAsksNothingAndLeavesWhatRuns) {
+    daemon().fail("Delete", sample_vm("web").id,
+                  Error(Errc::busy, "web is being started", "Try again"));
+    const Outcome outcome = run({"vm", "prune", "-f"});
+    EXPECT_EQ(outcome.status, 1);
+    EXPECT_EQ(outcome.out, "deleted broken\n");
+    EXPECT_EQ(outcome.err, "banger: web is being started\n  Try again\n");
+    EXPECT_THAT(daemon().names(), testing::UnorderedElementsAre("sandbox", "web"));
+    EXPECT_EQ(run({"vm", "delete", "-f", "sandbox"}).status, 0);
 }
 
 TEST_F(CommandsTest, LogsIntoAPipeAreEveryByteAsItCame) {

@@ -5,7 +5,7 @@
 77 when the lab cannot run here, which BANGER_REQUIRE=lab turns into a failure.
 """
 
-import argparse, json, os, re, shlex, shutil, subprocess, sys, time
+import argparse, json, os, re, shlex, shutil, subprocess, sys, time, traceback
 from pathlib import Path
 
 sys.dont_write_bytecode = True
@@ -95,9 +95,8 @@ def holds(condition, what):
 
 @test
 def install(host):
-    host.root("/mnt/tree/tests/lab/seed_guests /var/lib/banger dev")
-    host.root("/mnt/tree/tests/lab/ledger > /root/ledger.before; rm -rf /var/lib/banger")
-    host.root("/mnt/tree/tests/lab/seed_guests /var/lib/banger dev")
+    host.root("test -f /root/ledger.before || /mnt/tree/tests/lab/ledger > /root/ledger.before")
+    host.root("test -d /var/lib/banger || /mnt/tree/tests/lab/seed_guests /var/lib/banger dev")
     host.run(f"sudo {host.build}/bin/banger system install --owner dev", timeout=300)
     equal(host.run("stat -c '%a %U' /run/banger/bangerd.sock"), "600 dev", "bangerd's socket")
     equal(host.root("stat -c '%a %U' /run/banger-root/bangerd-root.sock /run/banger-root"), "600 dev\n711 root", "the helper's socket and folder")
@@ -413,8 +412,10 @@ def main():
         try:
             tests[name](host)
             print(f"PASS {name} ({time.monotonic() - begun:.0f} s)", flush=True)
-        except Failed as failure:
+        except Exception as failure:
             status = 1
+            if not isinstance(failure, Failed):
+                traceback.print_exc()
             journal = host.attempt("journalctl --no-pager -n 60 -u 'bangerd*' -u 'banger*' -o short-precise", "root").stdout
             print(*host.done[:-1], "--- journal", journal, f"FAIL {name}: {failure}", sep="\n", flush=True)
     return status
