@@ -137,6 +137,12 @@ Result<std::unique_ptr<BridgeNetwork>> BridgeNetwork::create(Host& host, StepHoo
         const Result<void> removed = network->detach(vm);
         if (!removed) network->warn("removing a half-made link: " + removed.error().text());
     }
+    Result<std::unique_ptr<RuleWatch>> watch =
+        RuleWatch::start([self = network.get()] { self->restore_rules(); });
+    if (watch)
+        network->watch_ = std::move(*watch);
+    else
+        network->warn(watch.error().text());
     return network;
 }
 
@@ -363,6 +369,20 @@ Result<void> BridgeNetwork::apply_rules() {
     return nftables_.run(wanted.links.empty() ? empty_ruleset() : ruleset(wanted));
 }
 
+Result<bool> BridgeNetwork::has_tables() {
+    const std::vector<std::string> tables = BANGER_TRY(nftables_.tables());
+    return std::ranges::count(tables, "inet banger") != 0 &&
+           std::ranges::count(tables, "bridge banger") != 0;
+}
+
+void BridgeNetwork::restore_rules() {
+    const std::lock_guard lock(mutex_);
+    if (plan().links.empty() || has_tables().value_or(false)) return;
+    const Result<void> applied = apply_rules();
+    warn(applied ? "another program removed banger's nftables tables: they are back"
+                 : "banger's nftables tables are gone: " + applied.error().text());
+}
+
 // Detach.
 
 Result<void> BridgeNetwork::detach(const VmId& vm) {
@@ -429,10 +449,8 @@ Result<void> BridgeNetwork::remove_bridge() {
 Result<void> BridgeNetwork::remove_common() {
     ErrorCollector errors;
     const std::vector<std::string> tables = BANGER_TRY(nftables_.tables());
-    if (std::ranges::any_of(tables, [](const std::string& table) {
-            return table == "inet banger" || table == "bridge banger";
-        }))
-        errors.add(apply_rules());
+    if (std::ranges::any_of(tables, [](const auto& table) { return table.ends_with(" banger"); }))
+        errors.add(nftables_.run(empty_ruleset()));
     errors.add(forwarding_.release());
     errors.add(remove_bridge());
     return errors.result();
@@ -556,9 +574,7 @@ Check BridgeNetwork::rules_check() {
         return {name, CheckStatus::fail, accepted.error().message, accepted.error().remedy};
     if (links_.empty())
         return {name, CheckStatus::pass, "nftables takes banger's rules; none are needed now", ""};
-    const Result<std::vector<std::string>> tables = nftables_.tables();
-    if (!tables || !std::ranges::count(*tables, "inet banger") ||
-        !std::ranges::count(*tables, "bridge banger"))
+    if (!has_tables().value_or(false))
         return {name, CheckStatus::fail,
                 "another program removed banger's nftables tables: guests are not guarded",
                 "Put them back: sudo banger system restart."};

@@ -14,6 +14,7 @@
 #include "plugins/net-bridge/link_record.hpp"
 #include "plugins/net-bridge/nftables.hpp"
 #include "plugins/net-bridge/rtnetlink.hpp"
+#include "plugins/net-bridge/rule_watch.hpp"
 #include "plugins/net-bridge/ruleset.hpp"
 #include "plugins/net-bridge/tap.hpp"
 
@@ -79,6 +80,8 @@ private:
     void read_ledger();
     /// Removes the device if it is still the one that was made. No lock needed.
     Result<void> remove_device(const LinkRecord& record) const;
+    /// Called when a table of ours was deleted, by us or by somebody else.
+    void restore_rules();
     Result<void> remove_unknown(std::span<const NetworkLink> remembered);
 
     // With the lock held:
@@ -93,6 +96,7 @@ private:
     Result<void> remove_bridge();
     [[nodiscard]] RulesetPlan plan() const;
     Result<void> apply_rules();
+    [[nodiscard]] Result<bool> has_tables();
     [[nodiscard]] bool has_nat() const;
     /// Whether the device is there; one that is off the bridge is put back.
     Result<bool> repair(const LinkRecord& record, int bridge) const;
@@ -112,7 +116,8 @@ private:
     Nftables nftables_;
     Forwarding forwarding_;
     std::mutex mutex_;
-    std::map<VmId, Link> links_;  ///< as the ledger has them
+    std::map<VmId, Link> links_;        ///< as the ledger has them
+    std::unique_ptr<RuleWatch> watch_;  ///< last: it calls us until it is destroyed
 };
 
 }  // namespace banger

@@ -134,8 +134,9 @@ std::string nat_chains(const RulesetPlan& plan) {
     std::string chains;
     for (const RulesetLink& link : plan.links)
         if (link.nat)
-            chains += "    chain " + nat_chain(link) +
-                      " {\n        oifname != " + in_quotes(plan.bridge) + " masquerade\n    }\n";
+            chains += "    chain " + nat_chain(link) + " {\n        ip saddr " +
+                      link.address.text() + " oifname != " + in_quotes(plan.bridge) +
+                      " masquerade\n    }\n";
     text += elements(plan.links, [](const RulesetLink& link) {
         return link.nat ? link.address.text() + " : jump " + nat_chain(link) : "";
     });

@@ -307,11 +307,11 @@ TEST_F(BridgeNetworkTest, RecoverPutsFlushedRulesAndALostBridgeBack) {
     const NetworkLink link = bridge_.attach(0, true);
     const std::vector<std::string> whole = traces(bridge_.host);
     const std::string rules = run({"nft", "-s", "list", "ruleset"});
+    bridge_.stop();
     run({"nft", "flush", "ruleset"});
     run({"ip", "link", "delete", "banger0"});
     run({"sysctl", "-w", "net.ipv4.ip_forward=0"});
     EXPECT_EQ(network().checks({})[1].status, CheckStatus::fail);
-    bridge_.restart();
     for (int i = 0; i < 2; ++i) {
         const Result<std::vector<VmId>> lost = network().recover({&link, 1});
         ASSERT_TRUE(succeeded(lost));
@@ -322,6 +322,19 @@ TEST_F(BridgeNetworkTest, RecoverPutsFlushedRulesAndALostBridgeBack) {
     }
     const Guest guest(link);  // it is on the bridge
     EXPECT_TRUE(succeeded(network().detach(link.vm)));
+}
+
+TEST_F(BridgeNetworkTest, RulesThatAreFlushedComeBackAtOnce) {
+    (void)bridge_.attach(0, true);
+    const std::string rules = run({"nft", "-s", "list", "ruleset"});
+    for (const char* words : {"flush ruleset", "delete table bridge banger"}) {
+        run({"nft", words});
+        const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+        while (run({"nft", "-s", "list", "ruleset"}) != rules &&
+               std::chrono::steady_clock::now() < deadline)
+            ::usleep(1000);
+        EXPECT_EQ(run({"nft", "-s", "list", "ruleset"}), rules) << words;
+    }
 }
 
 TEST_F(BridgeNetworkTest, ALostLedgerIsMadeAgainFromTheMarks) {

@@ -31,6 +31,7 @@ protected:
     }
     /// Runs `job` in a child that dies at the n-th step.
     static void die_at(std::size_t n, BridgeFixture& bridge, const std::function<void()>& job) {
+        bridge.stop();  // its thread is not in the child
         const pid_t child = ::fork();
         if (child == 0) {
             std::size_t at = 0;

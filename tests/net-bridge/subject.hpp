@@ -28,8 +28,9 @@ public:
         if (!network_) restart();
         return *network_;
     }
+    void stop() { network_.reset(); }
     void restart() {
-        network_.reset();
+        stop();
         Result<std::unique_ptr<BridgeNetwork>> made = BridgeNetwork::create(host, hook);
         if (!made) throw std::runtime_error(made.error().text());
         network_ = std::move(*made);
