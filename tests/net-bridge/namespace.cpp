@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -36,14 +37,36 @@ std::string enter_new_namespace() {
 }
 
 void NamespaceTest::enter() {
-    const std::string why_not = enter_new_namespace();
-    if (!why_not.empty()) {
-        const char* const required = std::getenv("BANGER_REQUIRE");
-        if (required && std::string(required).find("netns") != std::string::npos) FAIL() << why_not;
-        GTEST_SKIP() << why_not;
-    }
+    ASSERT_EQ(enter_new_namespace(), "");
     run({"ip", "link", "set", "lo", "up"});
 }
+
+namespace {
+
+/// Why no test of this program can run here, or empty. Asked in a child, which may change itself.
+std::string why_not() {
+    if (::access("/dev/net/tun", R_OK | W_OK) != 0) return "needs to open /dev/net/tun";
+    const pid_t child = ::fork();
+    if (child == 0) ::_exit(enter_new_namespace().empty() ? 0 : 1);
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    return status == 0 ? "" : "needs root or user namespaces";
+}
+
+class NamespaceEnvironment : public testing::Environment {
+    void SetUp() override {
+        const std::string reason = why_not();
+        if (reason.empty()) return;
+        const char* const required = std::getenv("BANGER_REQUIRE");
+        if (required && std::string(required).find("netns") != std::string::npos) FAIL() << reason;
+        GTEST_SKIP() << reason;
+    }
+};
+
+const testing::Environment* const registered =
+    testing::AddGlobalTestEnvironment(new NamespaceEnvironment);
+
+}  // namespace
 
 OtherNamespace::OtherNamespace() {
     std::thread([this] {
