@@ -1,5 +1,7 @@
 #pragma once
 
+#include <mutex>
+
 #include "banger/dns.hpp"
 #include "core/dns/name_table.hpp"
 
@@ -9,7 +11,8 @@ namespace banger::dns {
 /// that leads the host's resolver there (or keeps records of its own). A name that the plugin
 /// refuses is taken out of the table again.
 ///
-/// Both outlive this. As every Dns; the plugin's own rules hold for how long a call takes.
+/// Both outlive this. Calls for different machines may come at once: they take turns here, as the
+/// role promises its plugins. How long one takes is the plugin's affair.
 class RespondingDns final : public Dns {
 public:
     RespondingDns(NameTable& names, Dns& resolver) : names_(names), resolver_(resolver) {}
@@ -23,6 +26,7 @@ public:
     std::vector<Check> checks(std::stop_token stop) override;
 
 private:
+    std::mutex turns_;
     NameTable& names_;
     Dns& resolver_;
 };

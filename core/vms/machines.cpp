@@ -477,8 +477,7 @@ Result<void> Machines::publish_name(const VmRecord& vm, std::stop_token stop) {
     if (!vm.address) return ok();  // behind a translator there is no address of its own to name
     BANGER_TRY(parts_.store.record_resource(vm.id, ResourceKind::record,
                                             parts_.registry.choice().dns, ""));
-    return parts_.registry.dns()
-        .publish({vm.id, vm.name, *vm.address}, stop)
+    return parts_.dns.publish({vm.id, vm.name, *vm.address}, stop)
         .context("publishing the name " + vm.name.str());
 }
 
@@ -585,7 +584,7 @@ Result<void> Machines::take_down(VmRecord& vm, const Roles3& roles) {
         if (undone) undone = parts_.store.forget_resources(vm.id, kind);
         errors.add(std::move(undone), doing);
     };
-    step(ResourceKind::record, parts_.registry.dns().withdraw(vm.id), "withdrawing the name");
+    step(ResourceKind::record, parts_.dns.withdraw(vm.id), "withdrawing the name");
     if (vm.process) {
         const Result<UniqueFd> pidfd = open_pidfd(vm.process->process);
         Result<void> killed = roles.backend->kill(*vm.process);
@@ -732,13 +731,11 @@ Result<void> recover_plugin(Store& store, const PluginName& plugin, const Roles&
     std::vector<NetworkLink> links;
     std::vector<Volume> volumes;
     std::vector<VmProcess> processes;
-    std::vector<DnsRecord> records;
     for (const VmRecord& vm : all) {
         if (vm.network == plugin && vm.link) links.push_back(*vm.link);
         if (vm.storage == plugin)
             volumes.insert(volumes.end(), vm.volumes.begin(), vm.volumes.end());
         if (vm.backend == plugin && vm.process) processes.push_back(*vm.process);
-        if (vm.process && vm.address) records.push_back({vm.id, vm.name, *vm.address});
     }
     const std::string doing = "recovering " + plugin.str();
     // A process that is gone is found by Machines::recover(), machine by machine.
@@ -761,8 +758,18 @@ Result<void> recover_plugin(Store& store, const PluginName& plugin, const Roles&
             BANGER_TRY(store.save_machine(vm));
         }
     }
-    if (roles.dns) BANGER_TRY(roles.dns->recover(records).context(doing));
+    if (roles.dns) {
+        const std::vector<DnsRecord> records = BANGER_TRY(remembered_names(store));
+        BANGER_TRY(roles.dns->recover(records).context(doing));
+    }
     return ok();
+}
+
+Result<std::vector<DnsRecord>> remembered_names(Store& store) {
+    std::vector<DnsRecord> records;
+    for (const VmRecord& vm : BANGER_TRY(store.machines()))
+        if (vm.process && vm.address) records.push_back({vm.id, vm.name, *vm.address});
+    return records;
 }
 
 }  // namespace banger

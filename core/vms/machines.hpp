@@ -67,6 +67,7 @@ public:
     struct Parts {
         Store& store;
         Registry& registry;
+        Dns& dns;  ///< where names go: the registry's, with or without a responder in front
         ImageStore& images;
         const Config& config;
         std::string folder;  ///< a folder for each machine
@@ -181,5 +182,9 @@ private:
 /// Gives a plugin that was just loaded what core remembers of it, so that it adopts what lives and
 /// removes its leftovers. For RegistryOptions::on_load: nobody else uses the plugin yet.
 Result<void> recover_plugin(Store& store, const PluginName& plugin, const Roles& roles);
+
+/// The names that should resolve, as core remembers them: those of machines with a VMM and an
+/// address.
+Result<std::vector<DnsRecord>> remembered_names(Store& store);
 
 }  // namespace banger

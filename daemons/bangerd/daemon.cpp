@@ -1,5 +1,6 @@
 #include "daemons/bangerd/daemon.hpp"
 
+#include <netinet/in.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +16,7 @@
 #include "core/scopes/scopes.hpp"
 #include "daemons/bangerd/interfaces.hpp"
 #include "daemons/bangerd/machine_watch.hpp"
+#include "daemons/bangerd/names.hpp"
 
 namespace banger {
 
@@ -58,8 +60,9 @@ struct Daemon::Inside {
     std::unique_ptr<Registry> registry;
     std::unique_ptr<ImageStore> images;
     std::unique_ptr<Scopes> scopes;  // nothing: VMMs stay where they are started
-    std::unique_ptr<Machines> machines;
     asio::io_context io{1};
+    std::unique_ptr<Names> names;
+    std::unique_ptr<Machines> machines;
     asio::executor_work_guard<asio::io_context::executor_type> work{io.get_executor()};
     asio::steady_timer idle_timer{io};
     asio::steady_timer drain_timer{io};
@@ -72,6 +75,7 @@ struct Daemon::Inside {
 
     Result<void> open();
     Result<void> open_plugins();
+    Result<void> open_names();
     void open_machines(HostSize host);
     Result<void> open_server();
     void log(LogLevel level, const std::string& text) const { options.log(level, text); }
@@ -102,12 +106,16 @@ Result<void> Daemon::Inside::open() {
     store = BANGER_TRY(Store::open(paths.database));
     const HostSize host = BANGER_TRY(HostSize::of_this_host());
     BANGER_TRY(open_plugins());
+    BANGER_TRY(open_names());
     open_machines(host);
     const int swept = BANGER_TRY(images->recover());
     if (swept > 0)
         log(LogLevel::info, "removed " + std::to_string(swept) + " leftovers of pulls that died");
     for (const std::string& line : machines->recover())
         log(LogLevel::info, line);
+    // User mode has no addresses to name, unless somebody set things up for it and chose a port.
+    if (paths.mode == RunMode::system || config.dns_port.source.kind != Source::Kind::builtin)
+        names->open();
     return open_server();
 }
 
@@ -136,6 +144,19 @@ Result<void> Daemon::Inside::open_plugins() {
     return ok();
 }
 
+Result<void> Daemon::Inside::open_names() {
+    names = std::make_unique<Names>(Names::Parts{
+        .io = io,
+        .zone = {*config.dns_zone, Ipv4Address(INADDR_LOOPBACK), *config.dns_port},
+        .resolver = registry->dns(),
+        .is_led = config.plugins.dns->has_value(),
+        .log = [this](LogLevel level, const std::string& text) { log(level, text); },
+    });
+    const std::vector<DnsRecord> records = BANGER_TRY(remembered_names(*store));
+    names->fill(records);
+    return ok();
+}
+
 void Daemon::Inside::open_machines(HostSize host) {
     const Paths& paths = options.paths;
     std::vector<NamedImageSource> sources;
@@ -156,6 +177,7 @@ void Daemon::Inside::open_machines(HostSize host) {
     machines = std::make_unique<Machines>(Machines::Parts{
         .store = *store,
         .registry = *registry,
+        .dns = names->dns(),
         .images = *images,
         .config = config,
         .folder = paths.vms,
@@ -186,7 +208,7 @@ Result<void> Daemon::Inside::open_server() {
     BANGER_TRY(server->add(image_interface(*images, *store, to_log)));
     BANGER_TRY(server->add(kernel_interface(*images, *store, to_log)));
     BANGER_TRY(server->add(system_interface(
-        {*registry, *store, config, options.paths, started,
+        {*registry, *store, *names, config, options.paths, started,
          [this] { asio::post(io, [this] { begin_to_leave("asked to"); }); }, scopes.get()})));
     owns_socket = options.listeners.empty();
     if (owns_socket) options.listeners.push_back(BANGER_TRY(rpc::listen_at(options.paths.socket)));
@@ -248,6 +270,7 @@ Daemon::Daemon(std::unique_ptr<Inside> inside) : inside_(std::move(inside)) {}
 Daemon::~Daemon() {
     inside_->server.reset();
     inside_->watch.reset();
+    if (inside_->names) inside_->names->close();
 }
 
 Result<std::unique_ptr<Daemon>> Daemon::open(Options options) {

@@ -12,6 +12,7 @@
 #include "core/scopes/scopes.hpp"
 #include "core/store/store.hpp"
 #include "core/vms/machines.hpp"
+#include "daemons/bangerd/names.hpp"
 
 /// The tables of methods that bangerd serves: each turns wire structs into calls of core and back,
 /// and nothing else. What the methods mean is written in core/protocol/*.varlink.
@@ -26,6 +27,7 @@ rpc::Interface kernel_interface(ImageStore& images, Store& store,
 struct SystemParts {
     Registry& registry;
     Store& store;
+    Names& names;
     const Config& config;
     const Paths& paths;
     std::chrono::steady_clock::time_point started;

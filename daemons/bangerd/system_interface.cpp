@@ -94,6 +94,8 @@ protocol::DoctorReply examine(const SystemParts& parts, std::stop_token stop) {
     if (parts.scopes) reply.checks.push_back(parts.scopes->check());
     for (Check& check : parts.registry.checks(stop))
         reply.checks.push_back(std::move(check));
+    for (Check& check : parts.names.checks(stop))
+        reply.checks.push_back(std::move(check));
     for (const EffectiveValue& value : effective_values(parts.config))
         reply.settings.push_back({value.key, value.value, value.source.text()});
     return reply;

@@ -1,5 +1,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -37,6 +39,11 @@ protected:
     void configure(const std::string& more) {
         ASSERT_TRUE(
             write_file_atomic(folder_ / "config/banger/config.toml", all_fake + more, 0600));
+    }
+    void configure_port(std::uint16_t port) {
+        ASSERT_TRUE(write_file_atomic(folder_ / "config/banger/config.toml",
+                                      "dns_port = " + std::to_string(port) + "\n" + all_fake,
+                                      0600));
     }
 
     /// Starts one and returns what it says on its ready descriptor.
@@ -216,6 +223,95 @@ TEST_F(Bangerd, KilledInTheMiddleOfACreateTheNextOneLeavesNothing) {
     EXPECT_EQ(leftovers(), "");
     EXPECT_TRUE(daemon.call<CreateVmReply>("io.banger.Vm.Create", wanted("sandbox")))
         << "the name is free again";
+    ASSERT_TRUE(daemon.call<VmReply>("io.banger.Vm.Delete", DeleteVm{"sandbox", true}));
+}
+
+/// A port that was free for UDP a moment ago; the socket holds it as long as it lives.
+struct FreePort {
+    UniqueFd socket{::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)};
+    std::uint16_t number = 0;
+    FreePort() {
+        sockaddr_in address{};
+        address.sin_family = AF_INET;
+        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        socklen_t size = sizeof address;
+        auto* generic = reinterpret_cast<sockaddr*>(&address);
+        EXPECT_EQ(::bind(socket.get(), generic, size), 0);
+        EXPECT_EQ(::getsockname(socket.get(), generic, &size), 0);
+        number = ntohs(address.sin_port);
+    }
+};
+
+/// The response code to a query for NAME.vm, asked directly.
+int ask(std::uint16_t port, const std::string& name) {
+    const UniqueFd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    const timeval patience{20, 0};
+    ::setsockopt(socket.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    sockaddr_in server{};
+    server.sin_family = AF_INET;
+    server.sin_port = htons(port);
+    server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    EXPECT_EQ(::connect(socket.get(), reinterpret_cast<sockaddr*>(&server), sizeof server), 0);
+    std::string query{0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0};
+    query += static_cast<char>(name.size()) + name + '\2' + "vm";
+    query += std::string{0, 0, 1, 0, 1};
+    EXPECT_GT(::send(socket.get(), query.data(), query.size(), 0), 0);
+    char answer[512] = {};
+    const ssize_t size = ::recv(socket.get(), answer, sizeof answer, 0);
+    return size < 12 ? -1 : answer[3] & 0xf;
+}
+
+std::optional<Check> doctor_row(Connection& daemon, const std::string& name) {
+    const Result<DoctorReply> reply =
+        daemon.call<DoctorReply>("io.banger.System.Doctor", NoParameters{});
+    EXPECT_TRUE(reply) << reply.error().text();
+    for (const Check& check : reply->checks)
+        if (check.name == name) return check;
+    return std::nullopt;
+}
+
+TEST_F(Bangerd, NamesResolveWhileMachinesRunAndAfterARestart) {
+    constexpr int found = 0;
+    constexpr int no_such_name = 3;
+    const std::uint16_t port = FreePort().number;
+    configure_port(port);
+    ASSERT_EQ(start(), "ready\n");
+    {
+        Connection daemon = connect();
+        EXPECT_EQ(ask(port, "sandbox"), no_such_name);
+        ASSERT_TRUE(daemon.call<CreateVmReply>("io.banger.Vm.Create", wanted("sandbox")));
+        EXPECT_EQ(ask(port, "sandbox"), found);
+        const std::optional<Check> row = doctor_row(daemon, "dns responder");
+        ASSERT_TRUE(row);
+        EXPECT_EQ(row->status, CheckStatus::pass) << row->detail;
+        EXPECT_TRUE(doctor_row(daemon, "dns names"));
+    }
+    for (const int signal : {SIGKILL, SIGTERM}) {
+        SCOPED_TRACE(signal);
+        ASSERT_TRUE(send_signal(daemon_->pidfd(), signal));
+        ASSERT_TRUE(daemon_->wait({}));
+        ASSERT_EQ(start(), "ready\n");
+        EXPECT_EQ(ask(port, "sandbox"), found);
+    }
+    Connection daemon = connect();
+    ASSERT_TRUE(daemon.call<VmReply>("io.banger.Vm.Delete", DeleteVm{"sandbox", true}));
+    EXPECT_EQ(ask(port, "sandbox"), no_such_name);
+    ASSERT_TRUE(send_signal(daemon_->pidfd(), SIGTERM));
+    ASSERT_TRUE(daemon_->wait({}));
+    EXPECT_EQ(leftovers(), "") << "the route too";
+}
+
+TEST_F(Bangerd, MachinesDoNotNeedTheDnsPort) {
+    const FreePort taken;
+    configure_port(taken.number);
+    ASSERT_EQ(start(), "ready\n");
+    Connection daemon = connect();
+    ASSERT_TRUE(daemon.call<CreateVmReply>("io.banger.Vm.Create", wanted("sandbox")));
+    const std::optional<Check> row = doctor_row(daemon, "dns responder");
+    ASSERT_TRUE(row);
+    EXPECT_EQ(row->status, CheckStatus::fail);
+    EXPECT_NE(row->detail.find(std::to_string(taken.number)), std::string::npos) << row->detail;
+    EXPECT_NE(row->remedy.find("dns_port"), std::string::npos) << row->remedy;
     ASSERT_TRUE(daemon.call<VmReply>("io.banger.Vm.Delete", DeleteVm{"sandbox", true}));
 }
 

@@ -55,6 +55,7 @@ BenchOfFakes::BenchOfFakes(const std::string& folder, Before before)
     machines_ = std::make_unique<Machines>(Machines::Parts{
         .store = *store_,
         .registry = *registry_,
+        .dns = registry_->dns(),
         .images = *images_,
         .config = config_,
         .folder = folder + "/state/vms",

@@ -37,7 +37,9 @@ class Dns {
 public:
     virtual ~Dns() = default;
     /// Leads queries for the zone to the server. Called at start and again whenever the responder
-    /// moved. Idempotent; a later call replaces the earlier one.
+    /// moved. Idempotent; a later call replaces the earlier one. Errc::unavailable when the
+    /// resolver is not running: the plugin leads it there as soon as it is, unless unroute() comes
+    /// first. Errc::permission_denied for a zone or a server that the plugin may not lead to.
     virtual Result<void> route(const DnsZone& zone, std::stop_token stop) = 0;
     /// Takes back what route() and publish() did. Succeeds when there is nothing to take back.
     virtual Result<void> unroute() = 0;
