@@ -1,5 +1,7 @@
 #include "plugins/vmm-qemu/qemu_command.hpp"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <charconv>
 #include <nlohmann/json.hpp>
@@ -93,10 +95,16 @@ std::string netdev(const NetworkLink& link) {
     return "tap,id=net0,ifname=" + link.device + ",script=no,downscript=no";
 }
 
+/// QEMU has a driver for each, and refuses to guess.
+const char* driver_of(const std::string& path) {
+    struct stat status {};
+    return ::stat(path.c_str(), &status) == 0 && S_ISBLK(status.st_mode) ? "host_device" : "file";
+}
+
 /// JSON, because a path may hold whatever a file name may.
 void add_disk(const Disk& disk, std::size_t index, std::vector<std::string>& arguments) {
     const std::string node = "disk" + std::to_string(index);
-    const ordered_json file = {{"driver", "file"},
+    const ordered_json file = {{"driver", driver_of(disk.path)},
                                {"filename", disk.path},
                                {"aio", "threads"},
                                {"locking", "auto"},

@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 
+#include <filesystem>
+
 #include "banger/contract/subject.hpp"
 
 namespace banger::qemu {
@@ -106,6 +108,17 @@ TEST(QemuCommand, KvmTapAndAWayOutChangeTheirOptionsAlone) {
     spec.link.device = "bngr0";
     EXPECT_THAT(lines_of(build_command(spec, host())),
                 testing::HasSubstr("\n-netdev tap,id=net0,ifname=bngr0,script=no,downscript=no\n"));
+}
+
+TEST(QemuCommand, ABlockDeviceHasADriverOfItsOwn) {
+    std::string device;
+    for (const auto& entry : std::filesystem::directory_iterator("/dev"))
+        if (entry.is_block_file()) device = entry.path();
+    if (device.empty()) GTEST_SKIP() << "there is no block device in /dev";
+    MachineSpec spec = machine();
+    spec.disks[0] = {device, DiskFormat::raw, false, "root"};
+    EXPECT_THAT(lines_of(build_command(spec, host())),
+                testing::HasSubstr(R"("driver":"host_device","filename":")" + device));
 }
 
 TEST(QemuCommand, AGoodSpecPasses) { EXPECT_TRUE(succeeded(check_spec(machine()))); }
