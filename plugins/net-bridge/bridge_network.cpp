@@ -130,6 +130,7 @@ Result<std::unique_ptr<BridgeNetwork>> BridgeNetwork::create(Host& host, StepHoo
     std::unique_ptr<BridgeNetwork> network(
         new BridgeNetwork(host, std::move(settings), std::move(ledger), std::move(hook)));
     network->read_ledger();
+    network->remove_former_bridge();
     std::vector<VmId> half_made;
     for (const auto& [vm, link] : network->links_)
         if (link.record.state == LinkRecord::State::making) half_made.push_back(vm);
@@ -166,6 +167,19 @@ void BridgeNetwork::read_ledger() {
         warn("the entry " + entry.key + " is damaged; recovery finds its device by its mark");
         (void)ledger_.erase(entry.key);
     }
+}
+
+void BridgeNetwork::remove_former_bridge() {
+    const Result<std::string> text = ledger_.read(bridge_key);
+    if (!text) return;
+    const std::string former = text->substr(0, text->find('\n'));
+    if (former == settings_.bridge || !is_bridge_name(former)) return;
+    const Result<std::optional<Interface>> bridge = rtnetlink::find_interface(former);
+    Result<void> removed = ok();
+    if (bridge && *bridge && (*bridge)->kind == "bridge" && (*bridge)->alias == bridge_mark)
+        removed = rtnetlink::remove_interface((*bridge)->index);
+    if (removed) removed = ledger_.erase(bridge_key);
+    if (!removed) warn(removed.error().text());
 }
 
 // Attach.
@@ -377,7 +391,9 @@ Result<bool> BridgeNetwork::has_tables() {
 
 void BridgeNetwork::restore_rules() {
     const std::lock_guard lock(mutex_);
-    if (plan().links.empty() || has_tables().value_or(false)) return;
+    const bool is_needed =
+        std::ranges::any_of(links_, [](const auto& entry) { return !entry.second.is_leaving; });
+    if (!is_needed || has_tables().value_or(false)) return;
     const Result<void> applied = apply_rules();
     warn(applied ? "another program removed banger's nftables tables: they are back"
                  : "banger's nftables tables are gone: " + applied.error().text());
@@ -479,8 +495,12 @@ Result<std::vector<Interface>> BridgeNetwork::adopt(std::span<const NetworkLink>
                                 link->mac,
                                 link->address.address(),
                                 link->nat};
-        BANGER_TRY(reserve(record, {}));
-        warn("adopted " + found.name + ", which the ledger had lost");
+        if (const Result<void> reserved = reserve(record, {}); reserved) {
+            warn("adopted " + found.name + ", which the ledger had lost");
+        } else {
+            warn(reserved.error().text());
+            strays.push_back(found);
+        }
     }
     return strays;
 }
@@ -524,7 +544,9 @@ Result<std::vector<VmId>> BridgeNetwork::recover(std::span<const NetworkLink> re
             const int bridge = BANGER_TRY(ensure_bridge({}));
             for (const NetworkLink& link : remembered) {
                 const auto found = links_.find(link.vm);
-                if (found == links_.end() || !BANGER_TRY(repair(found->second.record, bridge)))
+                // One that a failed detach() left half-way is on its way out.
+                if (found == links_.end() || found->second.is_leaving ||
+                    !BANGER_TRY(repair(found->second.record, bridge)))
                     lost.push_back(link.vm);
             }
             if (has_nat())

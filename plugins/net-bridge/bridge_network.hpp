@@ -78,6 +78,8 @@ private:
                                            const MacAddress& mac) const;
     [[nodiscard]] NetworkLink link_of(const LinkRecord& record) const;
     void read_ledger();
+    /// When bridge_name was changed under running machines; recover() moves them over.
+    void remove_former_bridge();
     /// Removes the device if it is still the one that was made. No lock needed.
     Result<void> remove_device(const LinkRecord& record) const;
     /// Called when a table of ours was deleted, by us or by somebody else.

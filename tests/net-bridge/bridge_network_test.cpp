@@ -353,6 +353,19 @@ TEST_F(BridgeNetworkTest, ALostLedgerIsMadeAgainFromTheMarks) {
     EXPECT_FALSE(rtnetlink::find_interface("banger0")->has_value());
 }
 
+TEST_F(BridgeNetworkTest, AnotherBridgeNameTakesTheMachinesAlong) {
+    const NetworkLink link = bridge_.attach(0);
+    bridge_.stop();
+    bridge_.host.changeable_settings = {{"bridge_name", std::string("banger-new")}};
+    const Result<std::vector<VmId>> lost = network().recover({&link, 1});
+    ASSERT_TRUE(succeeded(lost));
+    EXPECT_THAT(*lost, IsEmpty());
+    EXPECT_FALSE(rtnetlink::find_interface("banger0")->has_value());
+    const Guest guest(link);
+    ASSERT_TRUE(succeeded(network().detach(link.vm)));
+    EXPECT_THAT(traces(bridge_.host), ElementsAre("ip_forward 0"));
+}
+
 TEST_F(BridgeNetworkTest, DamagedEntriesDoNotStopRecovery) {
     const NetworkLink link = bridge_.attach(0);
     ASSERT_TRUE(write_file_atomic(bridge_.host.run_folder() + "/ledger/vm-" + link.vm.str(),
