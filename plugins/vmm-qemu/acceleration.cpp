@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -51,6 +52,15 @@ Acceleration probe_kvm() {
     const ssize_t count = file ? ::read(file.get(), cpuinfo.data(), cpuinfo.size()) : 0;
     cpuinfo.resize(count > 0 ? static_cast<std::size_t>(count) : 0);
     return probe_kvm(cpuinfo, "/dev/kvm");
+}
+
+bool may_write_code() {
+    constexpr std::size_t page = 4096;
+    void* const memory = ::mmap(nullptr, page, PROT_READ | PROT_WRITE | PROT_EXEC,
+                                MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) return false;
+    ::munmap(memory, page);
+    return true;
 }
 
 }  // namespace banger::qemu

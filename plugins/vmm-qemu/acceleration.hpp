@@ -19,6 +19,10 @@ struct Acceleration {
 Acceleration probe_kvm(std::string_view cpuinfo, const std::string& device);
 Acceleration probe_kvm();
 
+/// Whether this process, and so its children, may map memory that is writable and executable at
+/// once; a service with MemoryDenyWriteExecute= may not.
+bool may_write_code();
+
 /// Whether the first processor in /proc/cpuinfo has hardware virtualisation (proc_cpuinfo(5)).
 bool has_virtualisation_flag(std::string_view cpuinfo);
 

@@ -149,6 +149,15 @@ Result<void> check_spec(const MachineSpec& spec) {
     return check_link(spec.link);
 }
 
+namespace {
+
+std::string acceleration_of(const HostPart& host) {
+    if (host.use_kvm) return "kvm";
+    return host.split_code ? "tcg,thread=multi,split-wx=on" : "tcg,thread=multi";
+}
+
+}  // namespace
+
 Command build_command(const MachineSpec& spec, const HostPart& host) {
     Command command;
     command.program = host.program;
@@ -165,7 +174,7 @@ Command build_command(const MachineSpec& spec, const HostPart& host) {
         "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
         // Without the controllers that a guest would only spend its boot on finding.
         "-machine", "q35,usb=off,sata=off,smbus=off,vmport=off,i8042=off",  //
-        "-accel", host.use_kvm ? "kvm" : "tcg,thread=multi",                //
+        "-accel", acceleration_of(host),                                    //
         // Five levels of page tables make every miss dearer to emulate, and no guest is that large.
         "-cpu", host.use_kvm ? "host" : "max,la57=off",    //
         "-smp", std::to_string(spec.vcpus),                //

@@ -14,6 +14,9 @@ namespace banger::qemu {
 struct HostPart {
     std::string program;
     bool use_kvm = false;
+    /// No memory of ours may be writable and executable at once: the translator maps its code
+    /// twice.
+    bool split_code = false;
     /// Listening unix sockets that QEMU inherits; it accepts on them. Because we listen before
     /// QEMU exists, connecting needs no waiting for a file to appear.
     int qmp_listener = -1;

@@ -151,6 +151,7 @@ Result<VmProcess> QemuVmBackend::launch(const MachineSpec& spec, const MachinePa
     HostPart host;
     host.program = BANGER_TRY(program());
     host.use_kvm = probe_kvm().is_usable;
+    host.split_code = !host.use_kvm && !may_write_code();
     host.console_path = paths.console;
     const ByteCount limit = BANGER_TRY(file_limit(spec.disks));
 
