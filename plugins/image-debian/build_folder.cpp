@@ -12,6 +12,7 @@
 
 #include "core/base/file.hpp"
 #include "core/base/process.hpp"
+#include "plugins/image-debian/user_unit.hpp"
 
 namespace banger::image_debian {
 
@@ -38,6 +39,7 @@ Result<void> remove_build_folder(const std::string& path, const std::string& mmd
             command.arguments = {"--unshare-helper", "find", root,     "-xdev",
                                  "-mindepth",        "1",    "-delete"};
             command.environment = minimal_environment();
+            if (is_confined()) command = as_user_unit(command, unit_of(path) + "-removal");
             // Its own report is not needed: what it leaves, the next step complains about.
             BANGER_TRY(
                 run_command(std::move(command), std::chrono::minutes(5), ByteCount::kib(64), {}));
@@ -49,6 +51,7 @@ Result<void> remove_build_folder(const std::string& path, const std::string& mmd
 /// Ends what a dead daemon started in this folder. The group is mmdebstrap's own session; its
 /// process namespace ends with it.
 void end_orphan(const std::string& build_folder) {
+    if (is_confined()) (void)stop_unit(unit_of(build_folder));
     const Result<std::string> text =
         read_file(build_folder + std::string(owner_file), ByteCount::kib(4));
     if (!text) return;

@@ -15,6 +15,7 @@
 #include "plugins/image-debian/build_folder.hpp"
 #include "plugins/image-debian/build_output.hpp"
 #include "plugins/image-debian/recipe.hpp"
+#include "plugins/image-debian/user_unit.hpp"
 
 namespace banger::image_debian {
 
@@ -182,6 +183,8 @@ Result<void> DebianSource::build(const Recipe& recipe, const std::string& progra
     }
     Pipe errors = BANGER_TRY(make_pipe());
     Command command = build_command(recipe, program, options_, folders);
+    const std::string unit = is_confined() ? unit_of(folder.path()) : "";
+    if (!unit.empty()) command = as_user_unit(command, unit);
     command.standard_output = sink.get();
     command.standard_error = errors.write.get();
     call.report({"starting mmdebstrap", 0, 0, Progress::Unit::none});
@@ -199,6 +202,9 @@ Result<void> DebianSource::build(const Recipe& recipe, const std::string& progra
     }
     // No time to tidy up: whatever it leaves is ours to remove, and its packages ours to keep.
     child.terminate(std::chrono::milliseconds(0));
+    if (!unit.empty())
+        if (const Result<void> stopped = stop_unit(unit); !stopped)
+            host_.log(LogLevel::warning, stopped.error().text());
     await_silence(errors.read);
     if (cache.is_ours() && output.blames_packages())
         BANGER_TRY(cache.drop());
