@@ -58,7 +58,7 @@ Result<void> sweep_kernel_objects(const Layout& layout, bool purge) {
     if (!path_exists(program) || !path_exists(layout.helper_config)) return ok();
     Command command;
     command.program = program;
-    command.arguments = {purge ? "--sweep=all" : "--sweep=kernel"};
+    command.arguments = {"--sweep", purge ? "all" : "kernel"};
     command.environment = {{"PATH", "/usr/sbin:/usr/bin:/sbin:/bin"}, {"LC_ALL", "C"}};
     const CommandOutput output =
         BANGER_TRY(run_command(std::move(command), 60s, ByteCount::mib(1), {}));

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <optional>
 
+#include "core/base/rollback.hpp"
 #include "core/rpc/peer.hpp"
 
 namespace banger::root {
@@ -98,6 +99,20 @@ bool Helper::serve(const UniqueFd& listener, const UniqueFd& signals, const Serv
     if (server_->drain(options_.drain)) return true;
     log_(LogLevel::error, "calls in flight did not end; what they made is in the ledger");
     return false;
+}
+
+Result<void> Helper::sweep() {
+    ErrorCollector errors;
+    const auto add = [&](const auto& result) {
+        if (!result) errors.add(result.error());
+    };
+    for (const Loaded& loaded : loaded_) {
+        const Roles roles = loaded.plugin.roles();
+        if (roles.network) add(roles.network->recover({}));
+        if (roles.dns) add(roles.dns->recover({}));
+        if (roles.storage && options_.sweep == Options::Sweep::all) add(roles.storage->recover({}));
+    }
+    return errors.result();
 }
 
 }  // namespace banger::root

@@ -30,6 +30,13 @@ struct Options {
     uid_t trusted_uid = 0;
     remote::ServerLimits server;
     Limits limits;
+    /// Serves nobody: removes what the plugins have made and ends. For `banger system uninstall`,
+    /// when nothing runs any more.
+    enum class Sweep {
+        no,
+        kernel,  ///< links and names; disks stay, and are out of use
+        all,
+    } sweep = Sweep::no;
     std::chrono::milliseconds drain{5'000};  ///< for calls in flight at the end; twice
 };
 
@@ -44,6 +51,9 @@ public:
     /// no new calls; those in flight may end, are stopped after a while, and left after another.
     /// False when one did not end: the caller exits without destroying anything.
     bool serve(const UniqueFd& listener, const UniqueFd& signals, const ServiceNotify& notify);
+
+    /// Each plugin is told that nothing is remembered. Goes on when one fails.
+    Result<void> sweep();
 
 private:
     struct Loaded {

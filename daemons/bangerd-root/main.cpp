@@ -76,7 +76,12 @@ bool read_time(std::string_view text, std::chrono::milliseconds& time) {
     return true;
 }
 
-/// All flags are for tests: an installation has none.
+bool read_sweep(std::string_view text, root::Options::Sweep& sweep) {
+    sweep = text == "all" ? root::Options::Sweep::all : root::Options::Sweep::kernel;
+    return text == "all" || text == "kernel";
+}
+
+/// All flags but --sweep are for tests: the service has none.
 Result<root::Options> read_options(int count, char** arguments) {
     root::Options options;
     for (int i = 1; i < count; i += 2) {
@@ -91,6 +96,7 @@ Result<root::Options> read_options(int count, char** arguments) {
         if (text != nullptr) *text = value;
         const bool is_known =
             text != nullptr                 ? value.starts_with('/')
+            : name == "--sweep"             ? read_sweep(value, options.sweep)
             : name == "--trusted-uid"       ? read_number(value, options.trusted_uid)
             : name == "--call-milliseconds" ? read_time(value, options.server.call)
             : name == "--grace-milliseconds"
@@ -106,6 +112,8 @@ Result<root::Options> read_options(int count, char** arguments) {
 Result<void> run(int count, char** arguments) {
     forget_inheritance(passed_sockets());
     const root::Options options = BANGER_TRY(read_options(count, arguments));
+    if (options.sweep != root::Options::Sweep::no)
+        return BANGER_TRY(root::Helper::open(options, log_line))->sweep();
     const UniqueFd signals = BANGER_TRY(open_signals());
     const UniqueFd listener = BANGER_TRY(open_listener(
         BANGER_TRY(rpc::inherited_listeners(rpc::SocketKind::packets)), options.socket));
