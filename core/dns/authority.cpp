@@ -7,6 +7,8 @@
 #include <cstring>
 #include <memory>
 
+#include "core/dns/plain_query.hpp"
+
 namespace banger::dns {
 
 namespace {
@@ -36,6 +38,9 @@ ldns_rdf* name_of(std::span<const std::uint8_t> wire) {
 constexpr std::uint8_t nobody[] = {6,   'n', 'o', 'b', 'o', 'd', 'y', 7,
                                    'i', 'n', 'v', 'a', 'l', 'i', 'd', 0};
 
+/// Serial, refresh, retry and expire say nothing where there are no secondary servers.
+constexpr std::uint32_t zone_numbers[] = {1, 3600, 600, 86400, Authority::negative_ttl};
+
 ldns_rr* make_record(std::span<const std::uint8_t> owner, ldns_rr_type type, std::uint32_t ttl) {
     ldns_rr* record = ldns_rr_new();
     ldns_rr_set_owner(record, name_of(owner));
@@ -53,12 +58,11 @@ ldns_rr* address_record(std::span<const std::uint8_t> owner, Ipv4Address address
     return record;
 }
 
-/// There are no secondary servers, so that serial, refresh, retry and expire say nothing.
 ldns_rr* zone_record(std::span<const std::uint8_t> zone) {
     ldns_rr* record = make_record(zone, LDNS_RR_TYPE_SOA, Authority::negative_ttl);
     ldns_rr_push_rdf(record, name_of(zone));
     ldns_rr_push_rdf(record, name_of(nobody));
-    for (const std::uint32_t number : {1U, 3600U, 600U, 86400U, Authority::negative_ttl})
+    for (const std::uint32_t number : zone_numbers)
         ldns_rr_push_rdf(record, ldns_native2rdf_int32(LDNS_RDF_TYPE_INT32, number));
     return record;
 }
@@ -90,6 +94,71 @@ std::size_t encode(const ldns_pkt* packet, std::span<std::uint8_t> out) {
     if (size > out.size()) return 0;
     std::copy_n(wire, size, out.begin());
     return size;
+}
+
+/// Bytes one after the other; size() is 0 once they did not fit.
+class Writer {
+public:
+    explicit Writer(std::span<std::uint8_t> out) : out_(out) {}
+    void put(std::span<const std::uint8_t> bytes) {
+        fits_ = fits_ && bytes.size() <= out_.size() - size_;
+        if (!fits_) return;
+        std::ranges::copy(bytes, out_.subspan(size_).begin());
+        size_ += bytes.size();
+    }
+    void put8(unsigned value) {
+        const std::uint8_t byte = static_cast<std::uint8_t>(value);
+        put({&byte, 1});
+    }
+    void put16(unsigned value) {
+        put8(value >> 8U);
+        put8(value & 0xffU);
+    }
+    void put32(std::uint32_t value) {
+        put16(value >> 16U);
+        put16(value & 0xffffU);
+    }
+    [[nodiscard]] std::size_t size() const { return fits_ ? size_ : 0; }
+
+private:
+    std::span<std::uint8_t> out_;
+    std::size_t size_ = 0;
+    bool fits_ = true;
+};
+
+/// A name that stands at `place` in the message already (RFC 1035, section 4.1.4).
+void put_name_again(Writer& writer, std::size_t place) {
+    writer.put16(0xc000U | static_cast<unsigned>(place));
+}
+
+void put_address(Writer& writer, Ipv4Address address) {
+    put_name_again(writer, PlainQuery::header_size);
+    writer.put16(LDNS_RR_TYPE_A);
+    writer.put16(LDNS_RR_CLASS_IN);
+    writer.put32(Authority::record_ttl);
+    writer.put16(4);
+    writer.put32(address.bits());
+}
+
+/// zone_record() below, as bytes.
+void put_zone(Writer& writer, std::size_t place_of_zone) {
+    put_name_again(writer, place_of_zone);
+    writer.put16(LDNS_RR_TYPE_SOA);
+    writer.put16(LDNS_RR_CLASS_IN);
+    writer.put32(Authority::negative_ttl);
+    writer.put16(2 + sizeof nobody + sizeof(std::uint32_t) * std::size(zone_numbers));
+    put_name_again(writer, place_of_zone);
+    writer.put(nobody);
+    for (const std::uint32_t number : zone_numbers)
+        writer.put32(number);
+}
+
+void put_options(Writer& writer, bool wants_dnssec) {
+    writer.put8(0);
+    writer.put16(LDNS_RR_TYPE_OPT);
+    writer.put16(max_query);
+    writer.put32(wants_dnssec ? 0x8000U : 0U);
+    writer.put16(0);
 }
 
 }  // namespace
@@ -151,6 +220,44 @@ Result<Authority> Authority::make(std::string_view zone, const NameTable& names)
 
 std::size_t Authority::answer(std::span<const std::uint8_t> query, Transport transport,
                               std::span<std::uint8_t> out) const {
+    const std::size_t size = answer_plain(query, transport, out);
+    return size != 0 ? size : answer_by_library(query, transport, out);
+}
+
+/// Measured: with it an answer costs no more processor time than dnsmasq's; without it a quarter
+/// more.
+std::size_t Authority::answer_plain(std::span<const std::uint8_t> query, Transport transport,
+                                    std::span<std::uint8_t> out) const {
+    if (query.size() > max_query) return 0;
+    const std::optional<PlainQuery> plain = read_plain_query(query);
+    if (!plain || (plain->type != LDNS_RR_TYPE_A && plain->type != LDNS_RR_TYPE_AAAA)) return 0;
+    const std::optional<std::size_t> before = length_before_zone(plain->name);
+    if (!before || *before == 0) return 0;
+    const std::optional<Ipv4Address> address = find(plain->name.first(*before));
+
+    Writer writer(out.first(
+        std::min(out.size(), transport == Transport::tcp
+                                 ? out.size()
+                                 : std::max<std::size_t>(plain->udp_size, least_udp_answer))));
+    const bool has_answer = address && plain->type == LDNS_RR_TYPE_A;
+    const std::uint8_t is_recursion_wanted = query[2] & 1U;
+    writer.put(query.first(2));
+    writer.put8(static_cast<std::uint8_t>(0x84U | is_recursion_wanted));  // a response, with AA
+    writer.put8(address ? LDNS_RCODE_NOERROR : LDNS_RCODE_NXDOMAIN);
+    for (const unsigned count :
+         {1U, has_answer ? 1U : 0U, has_answer ? 0U : 1U, plain->has_edns ? 1U : 0U})
+        writer.put16(count);
+    writer.put(query.subspan(PlainQuery::header_size, plain->name.size() + 4));
+    if (has_answer)
+        put_address(writer, *address);
+    else
+        put_zone(writer, PlainQuery::header_size + *before);
+    if (plain->has_edns) put_options(writer, plain->wants_dnssec);
+    return writer.size();
+}
+
+std::size_t Authority::answer_by_library(std::span<const std::uint8_t> query, Transport transport,
+                                         std::span<std::uint8_t> out) const {
     if (query.size() < LDNS_HEADER_SIZE || query.size() > max_query || LDNS_QR_WIRE(query.data()))
         return 0;
     ldns_pkt* parsed = nullptr;

@@ -43,6 +43,10 @@ public:
     /// over UDP, comes with the TC bit and without records. Safe from any thread.
     std::size_t answer(std::span<const std::uint8_t> query, Transport transport,
                        std::span<std::uint8_t> out) const;
+    /// The same, byte for byte, without the short cut for plain queries: what its tests compare
+    /// with.
+    std::size_t answer_by_library(std::span<const std::uint8_t> query, Transport transport,
+                                  std::span<std::uint8_t> out) const;
 
     /// How long a record may be remembered, and how long that there is none: short, because
     /// machines come and go, and a resolver that asks us is on this very host.
@@ -53,6 +57,9 @@ private:
     struct Reply;
     Authority(std::vector<std::uint8_t> zone, const NameTable& names)
         : zone_(std::move(zone)), names_(&names) {}
+    /// 0: not for the short cut.
+    std::size_t answer_plain(std::span<const std::uint8_t> query, Transport transport,
+                             std::span<std::uint8_t> out) const;
     void fill(Reply& reply) const;
     [[nodiscard]] std::optional<std::size_t> length_before_zone(
         std::span<const std::uint8_t> name) const;
