@@ -13,6 +13,7 @@
 #include <list>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <system_error>
 #include <thread>
 
@@ -52,12 +53,14 @@ std::string packet_of(const rpc::ReplyMessage& reply) {
 }
 
 /// One call of a plugin, and how its caller hears of it. Shared by the connection's thread and the
-/// watch.
+/// watch, which may look at it a while after it ended: the channel is used before the answer only,
+/// and its thread sends that (or learns that the watch did) before it closes the channel.
 class RunningCall final : public Call {
 public:
-    RunningCall(std::shared_ptr<PacketChannel> channel, std::string method,
-                const ServerLimits& limits, bool is_long)
-        : channel_(std::move(channel)),
+    RunningCall(PacketChannel& channel, std::string method, const ServerLimits& limits,
+                bool is_long)
+        : channel_(channel),
+          socket_(channel.socket().get()),
           method_(std::move(method)),
           limits_(limits),
           deadline_(Clock::now() + (is_long ? limits.long_call : limits.call)) {}
@@ -71,7 +74,7 @@ public:
         last_progress_ = now;
         // With the deadline now, a peer that does not read misses it and delays nobody.
         static_cast<void>(
-            channel_->send(packet_of({rpc::encode(progress), true, {}}), {}, Clock::now()));
+            channel_.send(packet_of({rpc::encode(progress), true, {}}), {}, Clock::now()));
     }
 
     /// False when the peer does not take it: the connection is of no use any more.
@@ -89,7 +92,7 @@ public:
     // ---- for the watch, one thread ----
 
     [[nodiscard]] const std::string& method() const { return method_; }
-    [[nodiscard]] int socket() const { return channel_->socket().get(); }
+    [[nodiscard]] int socket() const { return socket_; }
     [[nodiscard]] bool is_stopped() const { return source_.stop_requested(); }
     /// When look() wants to be called again.
     [[nodiscard]] Clock::time_point next_look() const {
@@ -118,8 +121,8 @@ public:
         if (!lock || is_answered_) return false;
         is_answered_ = true;
         // The plugin may still be undoing: nobody waits for it.
-        static_cast<void>(channel_->send(packet_of(rpc::failed_reply(error_interface, timed_out())),
-                                         {}, Clock::now()));
+        static_cast<void>(channel_.send(packet_of(rpc::failed_reply(error_interface, timed_out())),
+                                        {}, Clock::now()));
         ::shutdown(socket(), SHUT_RDWR);
         return true;
     }
@@ -135,11 +138,12 @@ private:
         return rpc::failed_reply(error_interface, bounded(error));
     }
     bool send(const rpc::ReplyMessage& reply, std::span<const int> descriptors) {
-        return channel_->send(packet_of(reply), descriptors, Clock::now() + limits_.send)
+        return channel_.send(packet_of(reply), descriptors, Clock::now() + limits_.send)
             .has_value();
     }
 
-    const std::shared_ptr<PacketChannel> channel_;
+    PacketChannel& channel_;
+    const int socket_;
     const std::string method_;
     const ServerLimits& limits_;
     std::stop_source source_;
@@ -275,7 +279,7 @@ Result<void> check_descriptor(int fd, FdKind kind) {
 
 struct Server::State {
     struct Connection {
-        std::shared_ptr<PacketChannel> channel;  ///< null when its thread is about to end
+        std::optional<PacketChannel> channel;  ///< closed when its thread is about to end
         std::jthread thread;
     };
 
@@ -300,9 +304,9 @@ struct Server::State {
     void wake_watch() const { static_cast<void>(::eventfd_write(wake.get(), 1)); }
     void watch_calls(const std::stop_token& stop);
     void serve(Connection& connection);
-    bool handle(const std::shared_ptr<PacketChannel>& channel, rpc::Packet packet);
-    Result<std::shared_ptr<RunningCall>> begin(const std::shared_ptr<PacketChannel>& channel,
-                                               const std::string& method, bool is_long);
+    bool handle(PacketChannel& channel, rpc::Packet packet);
+    Result<std::shared_ptr<RunningCall>> begin(PacketChannel& channel, const std::string& method,
+                                               bool is_long);
     void end(const std::shared_ptr<RunningCall>& call);
     void refuse(PacketChannel& channel, const Error& error) const;
     void close_idle();
@@ -350,8 +354,8 @@ void Server::State::watch_calls(const std::stop_token& stop) {
     }
 }
 
-Result<std::shared_ptr<RunningCall>> Server::State::begin(
-    const std::shared_ptr<PacketChannel>& channel, const std::string& method, bool is_long) {
+Result<std::shared_ptr<RunningCall>> Server::State::begin(PacketChannel& channel,
+                                                          const std::string& method, bool is_long) {
     std::shared_ptr<RunningCall> call;
     {
         const std::lock_guard lock(mutex);
@@ -379,33 +383,33 @@ void Server::State::refuse(PacketChannel& channel, const Error& error) const {
 }
 
 /// False when the connection is to be closed.
-bool Server::State::handle(const std::shared_ptr<PacketChannel>& channel, rpc::Packet packet) {
+bool Server::State::handle(PacketChannel& channel, rpc::Packet packet) {
     Result<rpc::CallMessage> message = rpc::read_call(packet.text);
     if (message && (message->more || message->oneway))
         message = Error(Errc::corrupt, "a call of this hop has one answer");
     if (!message) {
         say(LogLevel::warning, "refused a packet: " + message.error().message);
-        refuse(*channel, message.error());
+        refuse(channel, message.error());
         return false;
     }
     const std::string& method = message->method;
     const bool is_bare = packet.descriptors.empty() && message->parameters.if_object()->empty();
     if (method == describe_method && is_bare) {
-        const Result<void> sent = channel->send(packet_of({description.result, false, {}}), {},
-                                                Clock::now() + limits.send);
+        const Result<void> sent = channel.send(packet_of({description.result, false, {}}), {},
+                                               Clock::now() + limits.send);
         return sent.has_value();
     }
     const auto handler = handlers.find(method);
     if (handler == handlers.end()) {
         say(LogLevel::warning, "refused a call of " + quoted(method.substr(0, 100)));
-        refuse(*channel, {Errc::unsupported, quoted(method.substr(0, 100)) + " is not served here",
-                          "bangerd and its helper may be of different versions; run `banger system "
-                          "restart`."});
+        refuse(channel, {Errc::unsupported, quoted(method.substr(0, 100)) + " is not served here",
+                         "bangerd and its helper may be of different versions; run `banger system "
+                         "restart`."});
         return true;
     }
     Result<std::shared_ptr<RunningCall>> call = begin(channel, method, handler->second.is_long);
     if (!call) {
-        refuse(*channel, call.error());
+        refuse(channel, call.error());
         return true;
     }
     const Result<Answer> result = run_guarded(handler->second, method, message->parameters,
@@ -419,13 +423,13 @@ bool Server::State::handle(const std::shared_ptr<PacketChannel>& channel, rpc::P
 }
 
 void Server::State::serve(Connection& connection) {
-    std::shared_ptr<PacketChannel> channel = connection.channel;
+    PacketChannel& channel = *connection.channel;
     while (true) {
-        Result<rpc::Packet> packet = channel->receive(never, {});
+        Result<rpc::Packet> packet = channel.receive(never, {});
         if (!packet) {
             if (packet.error().code != Errc::unavailable) {
                 say(LogLevel::warning, "closed a connection: " + packet.error().message);
-                refuse(*channel, packet.error());
+                refuse(channel, packet.error());
             }
             break;
         }
@@ -434,6 +438,8 @@ void Server::State::serve(Connection& connection) {
         if (is_leaving) break;
     }
     const std::lock_guard lock(mutex);
+    // Closing alone would leave the peer waiting while the watch still polls this socket.
+    ::shutdown(channel.socket().get(), SHUT_RDWR);
     connection.channel.reset();
     changed.notify_all();
 }
@@ -488,7 +494,7 @@ void Server::add(PacketChannel channel) {
         return;
     }
     State::Connection& connection = state_->connections.emplace_back();
-    connection.channel = std::make_shared<PacketChannel>(std::move(channel));
+    connection.channel.emplace(std::move(channel));
     try {
         connection.thread = std::jthread([this, &connection] { state_->serve(connection); });
     } catch (const std::system_error&) {  // no thread left
@@ -506,7 +512,7 @@ bool Server::drain(std::chrono::milliseconds patience) {
 std::size_t Server::connections() const {
     const std::lock_guard lock(state_->mutex);
     return static_cast<std::size_t>(std::ranges::count_if(
-        state_->connections, [](const auto& each) { return each.channel != nullptr; }));
+        state_->connections, [](const auto& each) { return each.channel.has_value(); }));
 }
 
 std::size_t Server::calls_in_flight() const {

@@ -83,7 +83,7 @@ protected:
             "--run",    folder_ / "run",         "--state",       folder_ / "state",
             "--socket", socket_path(),           "--trusted-uid", std::to_string(::geteuid())};
         command.arguments.insert(command.arguments.end(), flags.begin(), flags.end());
-        command.environment = {{"NOTIFY_SOCKET", folder_ / "notify"}, {"LD_BIND_NOW", "1"}};
+        command.environment = {{"NOTIFY_SOCKET", folder_ / "notify"}};
         command.standard_error = log.get();
         Result<Child> child = spawn(command);
         ASSERT_TRUE(succeeded(child));

@@ -65,7 +65,7 @@ std::string call(const std::string& method, const std::string& parameters) {
 constexpr const char* vm = R"("0123456789ab")";
 std::string attach_parameters() {
     return std::string(R"({"request":{"vm":)") + vm +
-           R"(,"name":"a","mac":"02:00:00:00:00:01","nat":false,"owner_uid":0,"forwards":[]}})";
+           R"(,"name":"a","mac":"02:00:00:00:00:01","address":"10.99.0.7","nat":false,"owner_uid":0,"forwards":[]}})";
 }
 std::string create_parameters(const std::string& size = "1048576") {
     return std::string(R"({"request":{"vm":)") + vm + R"(,"role":"root","size":)" + size +
@@ -133,7 +133,7 @@ TEST_F(ServerTest, what_is_no_call_is_answered_and_the_connection_closed) {
 }
 
 TEST_F(ServerTest, unknown_methods_are_refused) {
-    for (const char* method : {"network.steal", "network.addressing", "network.", "Network.attach",
+    for (const char* method : {"network.steal", "network.addressing", "Network.attach",
                                "dns.attach", "network.attach.x"})
         EXPECT_EQ(refused(call(method, attach_parameters())).code, Errc::unsupported) << method;
     EXPECT_EQ(refused(R"({"method":"q/network.detach","parameters":{"vm":"0123456789ab"}})").code,
