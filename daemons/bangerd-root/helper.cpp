@@ -115,7 +115,7 @@ Result<void> Helper::sweep() {
     for (const Loaded& loaded : loaded_) {
         const Roles roles = loaded.plugin.roles();
         if (roles.network) add(roles.network->recover({}));
-        if (roles.dns) add(roles.dns->recover({}));
+        if (roles.dns) add(roles.dns->unroute());
         if (roles.storage && options_.sweep == Options::Sweep::all) add(roles.storage->recover({}));
     }
     return errors.result();
