@@ -28,6 +28,10 @@ std::vector<Check> own_checks(const Session& session) {
     const std::string& key = session.user_paths.ssh_key;
     checks.push_back({"ssh key", CheckStatus::pass,
                       path_exists(key) ? key : key + ", made at the first `banger vm run`", ""});
+    const Paths& paths = session.daemon.place().paths;
+    if (paths.mode == RunMode::system)
+        for (Check& check : system_checks(paths.root_socket))
+            checks.push_back(std::move(check));
     return checks;
 }
 

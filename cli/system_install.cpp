@@ -99,6 +99,8 @@ Error with_journal(Error error, std::int64_t began) {
     return error;
 }
 
+}  // namespace
+
 Result<void> connect_to_helper(const std::string& path) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
@@ -109,8 +111,6 @@ Result<void> connect_to_helper(const std::string& path) {
         return Error::from_errno(errno, "connecting to " + path);
     return ok();
 }
-
-}  // namespace
 
 Result<void> check_can_change_system(const Context& context) {
     utsname host{};

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
+#include "banger/host.hpp"
 #include "cli/command.hpp"
 #include "core/base/process.hpp"
 #include "core/system/install_record.hpp"
@@ -23,6 +25,11 @@ Result<UniqueFd> lock_installation();
 /// Connects to bangerd and calls it; connects to bangerd-root. The error has what the journal says
 /// since `began`.
 Result<void> check_both_answer(std::int64_t began);
+/// Whether bangerd-root takes a connection of ours.
+Result<void> connect_to_helper(const std::string& path);
+/// Rows of doctor, where the services are installed: both of them and how they are confined, the
+/// helper's socket, the owner, lingering.
+std::vector<Check> system_checks(const std::string& root_socket);
 /// Errc::unavailable where there is no installation.
 Result<system::InstallRecord> installed(const system::Layout& layout);
 
