@@ -310,6 +310,44 @@ def helper_opens_no_library_later(host):
     equal(opened, "", "libraries opened at work")
 
 
+# Crashes
+
+@test
+def kill_9_of_a_vmm(host):
+    pid = host.machine("one")["pid"]
+    host.root(f"kill -9 {pid}")
+    host.run("banger vm start one")
+    holds(host.vm("one")["pid"] != pid, "it is said to run in a process that was killed")
+    holds(host.boot_id("one"), "no boot id")
+
+
+def torn(host, unit, stage):
+    """A create in which a service is killed succeeds or leaves a machine that can be deleted, and then nothing of it."""
+    host.machine("one")
+    objects = """dmsetup ls; losetup -ln -O BACK-FILE; ip -o link | awk -F': ' '{print $2}'; nft list ruleset | sed 's/counter packets.*//'
+        find /dev/banger /run/banger-root /var/lib/banger-root /var/lib/banger/vms | sort"""
+    before = host.root(objects)
+    host.root(f"""runuser -u dev -- banger vm create --name torn --image {IMAGE} >/root/torn.out 2>/root/torn.err & create=$!
+        until [ -e /root/torn.err ]; do :; done
+        timeout 300 tail -n +1 -f --pid=$create /root/torn.err | grep -m 1 '{stage}' >&2
+        systemctl kill --kill-whom=main --signal=KILL {unit}.service
+        wait $create; echo "create ended with $?"; cat /root/torn.err; rm /root/torn.*
+        until runuser -u dev -- timeout 5 banger vm list >/dev/null 2>&1; do :; done""")
+    shown = host.attempt("banger vm show torn --format json")
+    if shown.returncode == 0:
+        holds(json.loads(shown.stdout)["state"] in ("created", "running", "stopped", "error"), "no legal state")
+        host.run("banger vm delete --force torn")
+    equal(host.root(objects), before, "what a torn create leaves")
+
+
+for unit, short in (("bangerd", "bangerd"), ("bangerd-root", "the_helper")):
+    for stage in ("making disks", "joining the network", "booting"):
+        def crash(host, unit=unit, stage=stage):
+            torn(host, unit, stage)
+        crash.__name__ = f"crash_of_{short}_while_{stage.replace(' ', '_')}"
+        test(crash)
+
+
 # Leaving
 
 @test
