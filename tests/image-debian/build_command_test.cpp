@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "core/base/file.hpp"
+#include "plugins/image-debian/user_unit.hpp"
 
 namespace banger::image_debian {
 namespace {
@@ -148,6 +149,28 @@ TEST(Options, AreCheckedBeforeTheyReachAShell) {
         EXPECT_FALSE(read_options(with("security_mirror", bad))) << bad;
     }
     EXPECT_FALSE(read_options(with("work_folder", "tmp")));
+}
+
+TEST(UserUnit, IsTheSameCommandElsewhere) {
+    Command command;
+    command.program = "/usr/bin/mmdebstrap";
+    command.arguments = {"--mode=unshare", "--setup-hook=echo \"$1\" ${HOME} $$"};
+    command.environment = {{"TMPDIR", "/var/cache/banger-build/banger-debian-a1"}};
+    command.standard_output = 7;
+    command.standard_error = 8;
+    const Command unit = as_user_unit(command, unit_of("/var/cache/banger-build/banger-debian-a1"));
+    EXPECT_EQ(unit.program, "/usr/bin/systemd-run");
+    EXPECT_EQ(unit.standard_output, 7);
+    EXPECT_EQ(unit.standard_error, 8);
+    EXPECT_THAT(unit.arguments, Contains("--unit=banger-build-a1"));
+    EXPECT_THAT(unit.arguments, Contains("--pipe"));
+    EXPECT_THAT(unit.arguments, Contains("--wait"));
+    EXPECT_THAT(unit.arguments,
+                Contains("--setenv=TMPDIR=/var/cache/banger-build/banger-debian-a1"));
+    // The manager expands variables in a command line, and makes "$$" a dollar.
+    EXPECT_EQ(unit.arguments.back(), "--setup-hook=echo \"$$1\" $${HOME} $$$$");
+    EXPECT_EQ(unit.arguments.at(unit.arguments.size() - 4), "--");
+    EXPECT_EQ(unit.environment.contains("TMPDIR"), false);
 }
 
 }  // namespace
