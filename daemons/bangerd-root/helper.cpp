@@ -1,5 +1,6 @@
 #include "daemons/bangerd-root/helper.hpp"
 
+#include <malloc.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -95,6 +96,11 @@ bool Helper::serve(const UniqueFd& listener, const UniqueFd& signals, const Serv
         }
         pollfd all[] = {{signals.get(), POLLIN, 0}, {listener.get(), POLLIN, 0}};
         if (::poll(all, std::size(all), static_cast<int>(between.count())) < 0) continue;
+        const int count = ::poll(all, std::size(all), sleep);
+        if (count < 0) continue;
+        // The libraries of the plugins leave their caches on the heap: back to the system with it
+        // while nobody waits.
+        if (count == 0 && server_->calls_in_flight() == 0) ::malloc_trim(0);
         if (all[0].revents != 0) break;
         if (all[1].revents != 0) accept_one(listener.get());
     }
