@@ -95,8 +95,7 @@ bool Helper::serve(const UniqueFd& listener, const UniqueFd& signals, const Serv
             last_sign = now;
         }
         pollfd all[] = {{signals.get(), POLLIN, 0}, {listener.get(), POLLIN, 0}};
-        if (::poll(all, std::size(all), static_cast<int>(between.count())) < 0) continue;
-        const int count = ::poll(all, std::size(all), sleep);
+        const int count = ::poll(all, std::size(all), static_cast<int>(between.count()));
         if (count < 0) continue;
         // The libraries of the plugins leave their caches on the heap: back to the system with it
         // while nobody waits.
