@@ -220,6 +220,7 @@ std::vector<PlannedFile> plan_files(const Release& release, const Layout& layout
         }
     files.push_back({layout.helper_config, 0644, {}, helper_config});
     files.push_back({layout.tmpfiles, 0644, {}, tmpfiles_text(owner)});
+    files.push_back({layout.udev_rules, 0644, {}, std::string(udev_rules_text)});
     for (const char* unit : unit_names) {
         files.push_back({layout.units + "/" + unit, 0644, {}, std::string(unit_text(unit))});
         const std::string drop_in = owner_drop_in(unit, owner, has_kvm_group);
@@ -291,6 +292,7 @@ Result<void> remove_files(const Layout& layout) {
         remove(layout.units + "/" + unit);
     }
     remove(layout.tmpfiles);
+    remove(layout.udev_rules);
     errors.add(remove_tree(layout.library));
     for (const char* name : programs)
         remove(layout.binaries + "/" + name);

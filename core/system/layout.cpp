@@ -29,6 +29,7 @@ Layout Layout::at(std::string root) {
     layout.plugins = layout.library + "/plugins";
     layout.units = root + "/etc/systemd/system";
     layout.tmpfiles = root + "/etc/tmpfiles.d/banger.conf";
+    layout.udev_rules = root + "/etc/udev/rules.d/59-banger.rules";
     layout.etc = root + "/etc/banger";
     layout.install_record = layout.etc + "/install.toml";
     layout.helper_config = layout.etc + "/helper.json";

@@ -19,6 +19,7 @@ struct Layout {
     std::string plugins;         ///< /usr/local/lib/banger/plugins
     std::string units;           ///< /etc/systemd/system
     std::string tmpfiles;        ///< /etc/tmpfiles.d/banger.conf
+    std::string udev_rules;      ///< /etc/udev/rules.d/59-banger.rules
     std::string etc;             ///< /etc/banger
     std::string install_record;  ///< /etc/banger/install.toml
     std::string helper_config;   ///< /etc/banger/helper.json

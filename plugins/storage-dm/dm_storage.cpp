@@ -435,6 +435,8 @@ Result<std::vector<VmId>> DmStorage::recover(std::span<const Volume> remembered)
         if (!is_known && !errors.has_errors()) errors.add(remove_tree(folder_of(vm)));
     }
     BANGER_TRY(errors.result());
+    // Fails, rightly, while a node is in it. Nothing of ours stays after the last machine.
+    (void)::rmdir(options_.node_folder.c_str());
     return gone;
 }
 

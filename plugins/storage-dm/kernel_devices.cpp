@@ -98,6 +98,8 @@ KernelDevices::KernelDevices() {
 
 Result<Loop> KernelDevices::attach_loop(int file, bool read_only) {
     const std::lock_guard one_at_a_time(loops_);
+    struct stat content {};
+    if (::fstat(file, &content) != 0) return loop_failure(errno, "looking at a disk's file");
     const UniqueFd control(::open("/dev/loop-control", O_RDWR | O_CLOEXEC | O_NOFOLLOW));
     if (!control) return loop_failure(errno, "opening /dev/loop-control");
     for (int attempt = 0; attempt < loop_attempts; ++attempt) {
@@ -113,7 +115,10 @@ Result<Loop> KernelDevices::attach_loop(int file, bool read_only) {
         if (!S_ISBLK(status.st_mode) || major(status.st_rdev) != LOOP_MAJOR)
             return Error(Errc::wrong_state, path + " is not a loop device",
                          "Find out who made it, and remove it.");
+        // The size limit limits nothing. With it udev's rule (core/system) knows our loop devices
+        // and does not look for file systems in what guests and owners wrote.
         loop_config config{};
+        config.info.lo_sizelimit = static_cast<std::uint64_t>(content.st_size);
         config.fd = static_cast<std::uint32_t>(file);
         config.info.lo_flags = LO_FLAGS_AUTOCLEAR | (read_only ? LO_FLAGS_READ_ONLY : 0);
         if (::ioctl(loop.fd.get(), LOOP_CONFIGURE, &config) == 0) {

@@ -25,12 +25,13 @@ namespace banger::dm {
 /// systems and RAID members at the ends of every loop device: it must not find the guest's.
 inline constexpr std::uint64_t margin = std::uint64_t{1} << 20;
 
-/// Measured: docs/decisions names the numbers.
-inline constexpr std::uint32_t default_chunk_sectors = 8;
+/// 64 KiB. Measured: docs/decisions/0007-dm-snapshot-not-thin.md. A disk keeps what it was made
+/// with.
+inline constexpr std::uint32_t default_chunk_sectors = 128;
 
 /// No disk is larger: keeps every sum below far from 2^63.
 inline constexpr ByteCount max_size = ByteCount::gib(std::uint64_t{64} << 10);
-/// Sizes are multiples of this: a whole chunk, and a page of every loop device.
+/// Sizes are multiples of this, a page. The last chunk of a base may be a part of one.
 inline constexpr std::uint64_t granularity = 4096;
 
 /// What is kept of a disk besides its content.

@@ -30,13 +30,13 @@ constexpr Parts parts{{7, 1}, {7, 2}, {7, 3}};
 
 TEST(Layout, ARootDiskIsASnapshotAndThenAFile) {
     EXPECT_THAT(table_of(record_of(ByteCount::mib(1), ByteCount::mib(8)), parts),
-                ElementsAre(Target{0, 2048, "snapshot", "7:1 7:2 PO 8"},
+                ElementsAre(Target{0, 2048, "snapshot", "7:1 7:2 PO 128"},
                             Target{2048, 14336, "linear", "7:3 2048"}));
 }
 
 TEST(Layout, ADiskAsLargeAsItsImageIsASnapshotAlone) {
     EXPECT_THAT(table_of(record_of(ByteCount::gib(1), ByteCount::gib(1)), parts),
-                ElementsAre(Target{0, 2097152, "snapshot", "7:1 7:2 PO 8"}));
+                ElementsAre(Target{0, 2097152, "snapshot", "7:1 7:2 PO 128"}));
 }
 
 TEST(Layout, AWorkDiskIsAFile) {
@@ -75,7 +75,7 @@ TEST(Layout, RecordsAreReadAsTheyWereWritten) {
     const DiskRecord record = record_of(ByteCount::mib(700), ByteCount::gib(8));
     EXPECT_EQ(encode(record),
               "banger-disk 1\nsize 8589934592\nbase-size 734003200\n"
-              "base-changed 1700000000123456789\nowner 1000\nchunk 8\n");
+              "base-changed 1700000000123456789\nowner 1000\nchunk 128\n");
     EXPECT_EQ(decode(encode(record)).value(), record);
 }
 
@@ -90,8 +90,8 @@ TEST(Layout, DamagedRecordsAreRefused) {
           with("banger-disk 1", "banger-disk 2"), with("size 8388608", "size 8388609"),
           with("size 8388608", "size -1"), with("size 8388608", "size 0x800"),
           with("size 8388608", "size 99999999999999999999"), with("size 8388608", "size 4096"),
-          with("base-size 1048576", "base-size 1"), with("chunk 8", "chunk 0"),
-          with("chunk 8", "chunk 9"), with("chunk 8", "chunk 4096"), with("chunk 8", "chunk"),
+          with("base-size 1048576", "base-size 1"), with("chunk 128", "chunk 0"),
+          with("chunk 128", "chunk 9"), with("chunk 128", "chunk 4096"), with("chunk 128", "chunk"),
           with("owner 1000", "owner 4294967296"), with("owner 1000\n", "")})
         EXPECT_EQ(decode(bad).error().code, Errc::corrupt) << bad;
 }
