@@ -90,8 +90,9 @@ TEST_F(Installation, PutsEveryFileWhereItBelongs) {
             "/etc/systemd/system/bangerd.service",
             "/etc/systemd/system/bangerd.service.d/owner.conf",
             "/etc/systemd/system/bangerd.socket", "/etc/systemd/system/bangerd.socket.d/owner.conf",
-            "/etc/tmpfiles.d/banger.conf", "/usr/local/bin/banger", "/usr/local/bin/bangerd",
-            "/usr/local/bin/bangerd-root", "/usr/local/lib/banger/banger-vsock-agent",
+            "/etc/tmpfiles.d/banger.conf", "/etc/udev/rules.d/59-banger.rules",
+            "/usr/local/bin/banger", "/usr/local/bin/bangerd", "/usr/local/bin/bangerd-root",
+            "/usr/local/lib/banger/banger-vsock-agent",
             "/usr/local/lib/banger/plugins/net-bridge.so",
             "/usr/local/lib/banger/plugins/net-bridge.toml"));
     EXPECT_EQ(mode_of(layout_.binaries + "/bangerd"), 0755u);
