@@ -1,7 +1,7 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
-#include <chrono>
+#include <set>
 
 #include "tests/store/store_fixture.hpp"
 
@@ -206,19 +206,19 @@ TEST_F(MachinesTest, HostileTextFindsNothing) {
     EXPECT_THAT(store().find_machine("\x1b[2J").error().message, testing::Not(HasSubstr("\x1b")));
 }
 
-TEST_F(MachinesTest, TwoHundredAreListedInMilliseconds) {
+/// How long it takes is measured by `./dev bench list`.
+TEST_F(MachinesTest, TwoHundredAreListed) {
     for (int i = 0; i < 200; ++i)
         ASSERT_TRUE(store().save_machine(running(reserve("vm-" + std::to_string(i)))));
-    auto best = std::chrono::steady_clock::duration::max();
-    for (int i = 0; i < 10; ++i) {
-        const auto start = std::chrono::steady_clock::now();
-        EXPECT_EQ(store().machines().value().size(), 200u);
-        best = std::min(best, std::chrono::steady_clock::now() - start);
+    const Result<std::vector<VmRecord>> all = store().machines();
+    ASSERT_TRUE(all);
+    ASSERT_EQ(all->size(), 200u);
+    std::set<std::string> names;
+    for (const VmRecord& vm : *all) {
+        EXPECT_TRUE(vm.process && vm.link);
+        names.insert(vm.name.str());
     }
-    const auto microseconds = std::chrono::duration_cast<std::chrono::microseconds>(best).count();
-    RecordProperty("best_us", static_cast<int>(microseconds));
-    // Sanitizers cost a factor; what is guarded against is a query for each machine.
-    EXPECT_LT(microseconds, 50'000);
+    EXPECT_EQ(names.size(), 200u);
 }
 
 }  // namespace
