@@ -111,6 +111,8 @@ Result<int> system_uninstall(const Arguments& arguments, Context& context) {
     // Last: until here a run that was cut off can be repeated.
     if (!errors.has_errors()) errors.add(remove_file(layout.install_record));
     (void)::rmdir(layout.etc.c_str());
+    // Held the nodes of disks, which went with them.
+    (void)::rmdir("/dev/banger");
     (void)remove_file("/run/banger-install.lock");
     BANGER_TRY(errors.result());
     if (!record && !has_units)

@@ -161,8 +161,11 @@ Result<void> end_leftover_processes(const Layout& layout, const Owner& owner) {
     const std::string groups = layout.root + "/sys/fs/cgroup";
     const std::string uid = std::to_string(owner.uid);
     ErrorCollector errors;
-    errors.add(end_group(groups + "/user.slice/user-" + uid + ".slice/user@" + uid +
-                         ".service/banger.slice"));
+    const std::string slice =
+        groups + "/user.slice/user-" + uid + ".slice/user@" + uid + ".service/banger.slice";
+    errors.add(end_group(slice));
+    // An empty slice stays for as long as its user manager runs.
+    (void)::rmdir(slice.c_str());
     errors.add(end_group(groups + "/system.slice/bangerd.service"));
     return errors.result();
 }

@@ -324,7 +324,7 @@ def kill_9_of_a_vmm(host):
 def torn(host, unit, stage):
     """A create in which a service is killed succeeds or leaves a machine that can be deleted, and then nothing of it."""
     host.machine("one")
-    objects = """dmsetup ls; losetup -ln -O BACK-FILE; ip -o link | awk -F': ' '{print $2}'; nft list ruleset | sed 's/counter packets.*//'
+    objects = """dmsetup ls; losetup -ln -O BACK-INO; ip -o link | awk -F': ' '{print $2}'; nft list ruleset | sed 's/counter packets.*//'
         find /dev/banger /run/banger-root /var/lib/banger-root /var/lib/banger/vms | sort"""
     before = host.root(objects)
     host.root(f"""runuser -u dev -- banger vm create --name torn --image {IMAGE} >/root/torn.out 2>/root/torn.err & create=$!
