@@ -553,9 +553,10 @@ TEST(ClientTest, a_call_whose_server_died_is_repeated_only_when_that_does_no_har
 }
 
 TEST(ClientTest, answers_that_make_no_sense_are_errors) {
-    std::string answer;
+    // Literals: the server may still look at one while the next is chosen.
+    std::atomic<const char*> answer = "";
     ScriptedServer server([&](PacketChannel& channel, const rpc::Packet&) {
-        static_cast<void>(channel.send(answer, {}, soon()));
+        static_cast<void>(channel.send(answer.load(), {}, soon()));
     });
     const auto remote = RemotePlugin::open(Client::open(server.connect(), {}).value(), "p").value();
     const std::pair<const char*, Errc> answers[] = {
