@@ -2,7 +2,7 @@
 
 #include "cli_fixture.hpp"
 #include "core/base/file.hpp"
-#include "golden.hpp"
+#include "tests/support/golden.hpp"
 
 namespace banger::cli {
 namespace {

@@ -14,8 +14,8 @@
 #include <cstring>
 
 #include "plugins/net-bridge/rtnetlink.hpp"
-#include "tests/net-bridge/golden.hpp"
 #include "tests/net-bridge/subject.hpp"
+#include "tests/support/golden.hpp"
 
 namespace banger {
 

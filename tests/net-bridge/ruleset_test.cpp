@@ -5,7 +5,7 @@
 #include "plugins/net-bridge/bridge_network.hpp"
 #include "plugins/net-bridge/link_record.hpp"
 #include "plugins/net-bridge/subnet.hpp"
-#include "tests/net-bridge/golden.hpp"
+#include "tests/support/golden.hpp"
 
 namespace banger {
 namespace {

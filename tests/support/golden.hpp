@@ -7,10 +7,11 @@
 
 #include "core/base/file.hpp"
 
-namespace banger::cli {
+namespace banger {
 
-/// Compares with tests/cli/golden/NAME. BANGER_REGENERATE_GOLDEN=1 writes the file anew and skips:
-/// a run that wrote its own expectation has shown nothing.
+/// Compares with golden/NAME in the test's own folder (BANGER_GOLDEN_FOLDER).
+/// BANGER_REGENERATE_GOLDEN=1 writes the file anew and skips: a run that wrote its own expectation
+/// has shown nothing.
 inline void expect_golden(const std::string& name, const std::string& text) {
     const std::string path = std::string(BANGER_GOLDEN_FOLDER) + "/" + name;
     if (std::getenv("BANGER_REGENERATE_GOLDEN") != nullptr) {
@@ -22,4 +23,4 @@ inline void expect_golden(const std::string& name, const std::string& text) {
     EXPECT_EQ(text, *expected) << "BANGER_REGENERATE_GOLDEN=1 writes " << path << " anew";
 }
 
-}  // namespace banger::cli
+}  // namespace banger
