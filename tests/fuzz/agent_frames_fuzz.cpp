@@ -1,40 +1,31 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <string>
 
 #include "core/guest/agent_protocol.hpp"
+#include "tests/fuzz/require.hpp"
 
 using namespace banger;
 using namespace banger::guest;
 
 namespace {
 
-void require(bool condition) {
-    if (!condition) std::abort();
-}
-
-void require_printable(const std::string& text) {
-    for (const char c : text)
-        require(static_cast<unsigned char>(c) >= 0x20 && c != 0x7f);
-}
-
 void read_as_host(std::string_view frame) {
     const Result<AgentReply> reply = decode_reply(frame);
     if (!reply) return require(reply.error().code == Errc::corrupt);
-    if (reply->error) return require_printable(reply->error->message);
+    if (reply->error) return require(is_plain(reply->error->message));
     const Result<GuestHealth> health = decode_health(reply->parameters);
     if (health) {
-        require_printable(health->failure);
+        require(is_plain(health->failure));
         for (const Probe& probe : health->probes)
-            require_printable(probe.name + probe.reason);
+            require(is_plain(probe.name + probe.reason));
     }
     const Result<std::vector<GuestPort>> ports = decode_ports(reply->parameters);
     if (ports) {
         require(ports->size() <= max_ports);
         for (const GuestPort& port : *ports)
-            require_printable(port.address + port.process);
+            require(is_plain(port.address + port.process));
     }
     static_cast<void>(decode_stats(reply->parameters));
 }

@@ -1,28 +1,14 @@
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <string>
 
 #include "core/config/config.hpp"
+#include "tests/fuzz/require.hpp"
 
 using banger::Config;
 using banger::EffectiveValue;
 using banger::FileSync;
 using banger::Result;
-
-namespace {
-
-void require(bool condition) {
-    if (!condition) std::abort();
-}
-
-bool is_plain(const std::string& text) {
-    for (const char c : text)
-        if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) return false;
-    return true;
-}
-
-}  // namespace
 
 /// Whatever the file says: a configuration whose paths are inside the home, or one clear sentence.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
