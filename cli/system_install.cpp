@@ -32,10 +32,6 @@ using system::InstallRecord;
 using system::Layout;
 using system::Owner;
 
-std::vector<std::string> all_units() {
-    return {std::begin(system::unit_names), std::end(system::unit_names)};
-}
-
 bool has_group(const char* name) { return ::getgrnam(name) != nullptr; }  // NOLINT: one thread
 
 /// Of the command line, else of the installation that is there; never somebody else's.
@@ -79,13 +75,13 @@ void ensure_linger(const Layout& layout, const Owner& owner, Terminal& terminal)
 
 Result<void> start_services() {
     // A socket cannot be made again while its service runs. Machines do not notice.
-    BANGER_TRY(system::systemctl("stop", all_units()));
-    (void)system::systemctl("reset-failed", all_units());
-    return system::systemctl("start", all_units());
+    BANGER_TRY(system::systemctl("stop", system::all_units()));
+    (void)system::systemctl("reset-failed", system::all_units());
+    return system::systemctl("start", system::all_units());
 }
 
 bool are_running() {
-    return std::ranges::all_of(all_units(), [](const std::string& unit) {
+    return std::ranges::all_of(system::all_units(), [](const std::string& unit) {
         const Result<system::UnitState> state = system::unit_state(unit);
         return state && state->is_running();
     });
@@ -201,7 +197,7 @@ Result<int> system_install(const Arguments& arguments, Context& context) {
     BANGER_TRY(system::make_run_folders(layout));
     ensure_linger(layout, owner, terminal);
     BANGER_TRY(system::systemctl("daemon-reload"));
-    BANGER_TRY(system::systemctl("enable", all_units()));
+    BANGER_TRY(system::systemctl("enable", system::all_units()));
     if (changed > 0 || !are_running()) {
         terminal.note("starting bangerd and bangerd-root\n");
         const std::int64_t began = now_seconds();

@@ -84,8 +84,7 @@ Result<int> system_uninstall(const Arguments& arguments, Context& context) {
             terminal.note(std::string("note: ") + what + ": " + result.error().text() + "\n");
     };
 
-    const std::vector<std::string> units(std::begin(system::unit_names),
-                                         std::end(system::unit_names));
+    const std::vector<std::string> units = system::all_units();
     const bool has_units = std::ranges::any_of(
         units, [&](const std::string& unit) { return path_exists(layout.units + "/" + unit); });
     if (has_units) {

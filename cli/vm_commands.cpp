@@ -70,21 +70,24 @@ Result<int> start(const Arguments& arguments, Context& context) {
                     });
 }
 
+/// To follow the name of a machine that was stopped.
+std::string how_it_went(const protocol::StopVmReply& stopped) {
+    return stopped.was_forced.value_or(false) ? " (forced: the guest did not power off)" : "";
+}
+
 Result<int> stop(const Arguments& arguments, Context& context) {
     Session session = BANGER_TRY(open_session(context));
     ProgressView progress(context.terminal, arguments.words.size() > 1);
-    return for_each(
-        arguments.words, session, context,
-        [&](client::Daemon& daemon, const std::string& name) -> Result<std::string> {
-            const Result<protocol::StopVmReply> reply = daemon.call<protocol::StopVmReply>(
-                "io.banger.Vm.Stop", protocol::NamedVm{name},
-                {.on_progress = [&](const Progress& now) { progress.show(now); }});
-            progress.finish();
-            const protocol::StopVmReply done = BANGER_TRY(reply);
-            return "stopped " + (done.vm ? done.vm->name : name) +
-                   (done.was_forced.value_or(false) ? " (forced: the guest did not power off)"
-                                                    : "");
-        });
+    return for_each(arguments.words, session, context,
+                    [&](client::Daemon& daemon, const std::string& name) -> Result<std::string> {
+                        const Result<protocol::StopVmReply> reply =
+                            daemon.call<protocol::StopVmReply>(
+                                "io.banger.Vm.Stop", protocol::NamedVm{name},
+                                {.on_progress = [&](const Progress& now) { progress.show(now); }});
+                        progress.finish();
+                        const protocol::StopVmReply done = BANGER_TRY(reply);
+                        return "stopped " + (done.vm ? done.vm->name : name) + how_it_went(done);
+                    });
 }
 
 Result<int> restart(const Arguments& arguments, Context& context) {
@@ -103,9 +106,7 @@ Result<int> restart(const Arguments& arguments, Context& context) {
                     : stopped.error();
         progress.finish();
         const protocol::CreateVmReply done = BANGER_TRY(started);
-        return "restarted " + (done.vm ? done.vm->name : name) +
-               (stopped->was_forced.value_or(false) ? " (forced: the guest did not power off)"
-                                                    : "");
+        return "restarted " + (done.vm ? done.vm->name : name) + how_it_went(*stopped);
     };
     return for_each(arguments.words, session, context, work);
 }
@@ -120,16 +121,21 @@ Result<int> kill(const Arguments& arguments, Context& context) {
                     });
 }
 
-Result<int> remove(const Arguments& arguments, Context& context) {
-    Session session = BANGER_TRY(open_session(context));
-    const bool is_forced = arguments.has("force");
-    return for_each(arguments.words, session, context,
+/// Machines by name or id, and what we know of their host keys.
+Result<int> delete_each(const std::vector<std::string>& names, bool is_forced, Session& session,
+                        Context& context) {
+    return for_each(names, session, context,
                     [&](client::Daemon& daemon, const std::string& name) -> Result<std::string> {
                         const protocol::VmReply done = BANGER_TRY(daemon.call<protocol::VmReply>(
                             "io.banger.Vm.Delete", protocol::DeleteVm{name, is_forced}));
                         BANGER_TRY(forget_host_key(session.user_paths.known_hosts, done.vm.id));
                         return "deleted " + done.vm.name;
                     });
+}
+
+Result<int> remove(const Arguments& arguments, Context& context) {
+    Session session = BANGER_TRY(open_session(context));
+    return delete_each(arguments.words, arguments.has("force"), session, context);
 }
 
 bool may_be_pruned(const protocol::Vm& vm) {
@@ -167,13 +173,7 @@ Result<int> prune(const Arguments& arguments, Context& context) {
             return exit_failed;
         }
     }
-    return for_each(ids, session, context,
-                    [&](client::Daemon& daemon, const std::string& id) -> Result<std::string> {
-                        const protocol::VmReply done = BANGER_TRY(daemon.call<protocol::VmReply>(
-                            "io.banger.Vm.Delete", protocol::DeleteVm{id, false}));
-                        BANGER_TRY(forget_host_key(session.user_paths.known_hosts, done.vm.id));
-                        return "deleted " + done.vm.name;
-                    });
+    return delete_each(ids, false, session, context);
 }
 
 Result<int> logs(const Arguments& arguments, Context& context) {

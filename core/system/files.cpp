@@ -42,34 +42,20 @@ struct Package {
     std::string_view package;
 };
 constexpr Package packages[] = {
-    {"libarchive.so", "libarchive13"},
-    {"libboost_filesystem.so", "libboost-filesystem1.74.0"},
-    {"libcrypto.so", "libssl3"},
-    {"libcurl.so", "libcurl4"},
-    {"libdevmapper.so", "libdevmapper1.02.1"},
-    {"libext2fs.so", "libext2fs2"},
-    {"libfmt.so", "libfmt9"},
-    {"libldns.so", "libldns3"},
-    {"libmnl.so", "libmnl0"},
-    {"libnftables.so", "libnftables1"},
-    {"libnl-3.so", "libnl-3-200"},
-    {"libnl-route-3.so", "libnl-route-3-200"},
-    {"libspdlog.so", "libspdlog1.10"},
-    {"libsqlite3.so", "libsqlite3-0"},
-    {"libssl.so", "libssl3"},
-    {"libsystemd.so", "libsystemd0"},
-    {"libtomlplusplus.so", "libtomlplusplus3"},
-    {"libyaml-cpp.so", "libyaml-cpp0.7"},
-    {"libzstd.so", "libzstd1"},
+    {"libarchive.so", "libarchive13"},    {"libcrypto.so", "libssl3"},
+    {"libcurl.so", "libcurl4"},           {"libdevmapper.so", "libdevmapper1.02.1"},
+    {"libext2fs.so", "libext2fs2"},       {"libfmt.so", "libfmt9"},
+    {"libldns.so", "libldns3"},           {"libmnl.so", "libmnl0"},
+    {"libnftables.so", "libnftables1"},   {"libspdlog.so", "libspdlog1.10"},
+    {"libsqlite3.so", "libsqlite3-0"},    {"libssl.so", "libssl3"},
+    {"libsystemd.so", "libsystemd0"},     {"libtomlplusplus.so", "libtomlplusplus3"},
+    {"libyaml-cpp.so", "libyaml-cpp0.7"}, {"libzstd.so", "libzstd1"},
 };
 
 Error not_there(const std::string& path) {
     return {Errc::not_found, path + " is missing",
             "Run `banger system install` from a whole build tree or an unpacked release."};
 }
-
-/// The folder above that of the binaries: "/x/bin" is "/x".
-std::string prefix_of(const std::string& binaries) { return parent_path(binaries); }
 
 Result<std::vector<Manifest>> read_manifests(const std::string& folder) {
     std::vector<Manifest> manifests;
@@ -188,7 +174,7 @@ std::string packages_of(const std::vector<std::string>& sonames) {
 Result<Release> find_release(const std::string& program) {
     Release release;
     release.binaries = parent_path(program);
-    const std::string library = prefix_of(release.binaries) + "/lib/banger";
+    const std::string library = parent_path(release.binaries) + "/lib/banger";
     release.plugins = library + "/plugins";
     release.agent = release.binaries + "/banger-vsock-agent";
     if (!path_exists(release.agent)) release.agent = library + "/banger-vsock-agent";

@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <charconv>
+#include <iterator>
 
 #include "core/base/file.hpp"
 #include "core/base/rollback.hpp"
@@ -77,6 +78,8 @@ Command systemctl_command(const std::string& verb, const std::vector<std::string
     arguments.insert(arguments.end(), units.begin(), units.end());
     return command_of("/usr/bin/systemctl", std::move(arguments));
 }
+
+std::vector<std::string> all_units() { return {std::begin(unit_names), std::end(unit_names)}; }
 
 Result<void> systemctl(const std::string& verb, const std::vector<std::string>& units) {
     BANGER_TRY(output_of(systemctl_command(verb, units)));

@@ -18,6 +18,9 @@ namespace banger::system {
 /// Whether systemd is PID 1 (sd_booted(3)).
 [[nodiscard]] bool has_systemd();
 
+/// unit_names, as systemctl() takes them.
+[[nodiscard]] std::vector<std::string> all_units();
+
 /// `systemctl VERB UNIT…`. Waits for the job; the error has what systemctl wrote.
 Result<void> systemctl(const std::string& verb, const std::vector<std::string>& units = {});
 
