@@ -98,12 +98,13 @@ Command build_command(const Recipe& recipe, const std::string& program, const Op
     arguments = {"--verbose", "--mode=unshare", "--format=tar",
                  // Device nodes are the guest kernel's to make.
                  "--skip=output/dev"};
+    // First: the next hook reads the lists already.
+    add_mirrors(arguments, recipe, options);
     if (is_image)
         add_image(arguments, recipe);
     else
         arguments.insert(arguments.end(),
                          {"--variant=extract", "--skip=cleanup", "--skip=chroot/mount"});
-    add_mirrors(arguments, recipe, options);
     arguments.push_back(std::string("--setup-hook=mkdir -p \"$1") + archives + "\"");
     if (!folders.packages_in.empty())
         arguments.push_back("--setup-hook=sync-in " + shell_quote(folders.packages_in) + " " +

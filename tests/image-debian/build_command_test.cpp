@@ -83,6 +83,12 @@ TEST(BuildCommand, AMirrorKeepsTheListOfSuites) {
     EXPECT_THAT(arguments, Contains(HasSubstr("(bookworm|bookworm-updates) #\\1 "
                                               "https://mirror.example/debian \\3 #")));
     EXPECT_THAT(arguments, Not(Contains(HasSubstr("bookworm-security"))));
+    // The hooks of that folder fetch the lists.
+    const auto first = [&](std::string_view words) {
+        return std::ranges::find_if(
+            arguments, [&](const std::string& each) { return each.find(words) != each.npos; });
+    };
+    EXPECT_LT(first("https://mirror.example/"), first("--hook-dir="));
     options.security_mirror = "https://mirror.example/security";
     arguments = command_for(slim, options).arguments;
     EXPECT_THAT(arguments, Contains(HasSubstr("(bookworm-security) #\\1 "
