@@ -45,6 +45,19 @@ struct SshEndpoint {
     std::string host_key;
 };
 
+struct Workspace {
+    std::string guest_path;
+    std::string source;
+    std::string head;
+    std::string base;
+    std::string branch;
+    std::string mode;
+    bool has_untracked = false;
+    bool is_readonly = false;
+    std::string fingerprint;
+    std::int64_t prepared_at = 0;
+};
+
 struct Vm {
     std::string id;
     std::string name;
@@ -65,6 +78,7 @@ struct Vm {
     std::optional<std::int64_t> pid;
     std::int64_t created_at = 0;
     std::optional<std::int64_t> started_at;
+    std::optional<Workspace> workspace;
 };
 
 struct Timing {
@@ -119,7 +133,7 @@ struct ListVmsReply {
 struct NamedVm {
     std::string vm;
 };
-/// The reply of Show, Kill and Delete.
+/// The reply of Show, Kill, Delete and SetWorkspace.
 struct VmReply {
     Vm vm;
 };
@@ -133,6 +147,11 @@ struct StopVmReply {
 struct DeleteVm {
     std::string vm;
     bool force = false;
+};
+
+struct SetWorkspace {
+    std::string vm;
+    std::optional<Workspace> workspace;
 };
 
 struct HealthOfVm {

@@ -42,6 +42,19 @@ struct Fields<protocol::SshEndpoint> {
 };
 
 template <>
+struct Fields<protocol::Workspace> {
+    static constexpr auto list = fields(
+        field("guest_path", &protocol::Workspace::guest_path),
+        field("source", &protocol::Workspace::source), field("head", &protocol::Workspace::head),
+        field("base", &protocol::Workspace::base), field("branch", &protocol::Workspace::branch),
+        field("mode", &protocol::Workspace::mode),
+        field("has_untracked", &protocol::Workspace::has_untracked),
+        field("is_readonly", &protocol::Workspace::is_readonly),
+        field("fingerprint", &protocol::Workspace::fingerprint),
+        field("prepared_at", &protocol::Workspace::prepared_at));
+};
+
+template <>
 struct Fields<protocol::Vm> {
     static constexpr auto list =
         fields(field("id", &protocol::Vm::id), field("name", &protocol::Vm::name),
@@ -53,7 +66,8 @@ struct Fields<protocol::Vm> {
                field("network", &protocol::Vm::network), field("storage", &protocol::Vm::storage),
                field("address", &protocol::Vm::address), field("ssh", &protocol::Vm::ssh),
                field("pid", &protocol::Vm::pid), field("created_at", &protocol::Vm::created_at),
-               field("started_at", &protocol::Vm::started_at));
+               field("started_at", &protocol::Vm::started_at),
+               field("workspace", &protocol::Vm::workspace));
 };
 
 template <>
@@ -135,6 +149,12 @@ template <>
 struct Fields<protocol::DeleteVm> {
     static constexpr auto list =
         fields(field("vm", &protocol::DeleteVm::vm), field("force", &protocol::DeleteVm::force));
+};
+
+template <>
+struct Fields<protocol::SetWorkspace> {
+    static constexpr auto list = fields(field("vm", &protocol::SetWorkspace::vm),
+                                        field("workspace", &protocol::SetWorkspace::workspace));
 };
 
 template <>

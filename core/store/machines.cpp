@@ -27,6 +27,8 @@ constexpr std::string_view select_machines =
     " a.address,"
     " m.pid, m.pid_start_time, m.backend_state,"
     " m.workspace_guest_path, m.workspace_source, m.workspace_head, m.workspace_prepared_at,"
+    " m.workspace_base, m.workspace_branch, m.workspace_mode, m.workspace_has_untracked,"
+    " m.workspace_is_readonly, m.workspace_fingerprint,"
     " l.kind, l.device, l.mac, l.address, l.gateway, l.name_server, l.nat"
     " FROM machines m LEFT JOIN leases a ON a.vm = m.id LEFT JOIN links l ON l.vm = m.id";
 
@@ -38,12 +40,18 @@ std::optional<VmProcess> read_process(Statement& row, const VmId& vm) {
 }
 
 std::optional<WorkspaceRecord> read_workspace(Statement& row) {
-    if (row.is_null()) return row.skip(4), std::nullopt;
+    if (row.is_null()) return row.skip(10), std::nullopt;
     WorkspaceRecord workspace;
     workspace.guest_path = row.text();
     workspace.source = row.text();
     workspace.head = row.text();
     workspace.prepared_at = row.time();
+    workspace.base = row.text();
+    workspace.branch = row.text();
+    workspace.mode = row.text();
+    workspace.has_untracked = row.integer() != 0;
+    workspace.is_readonly = row.integer() != 0;
+    workspace.fingerprint = row.text();
     return workspace;
 }
 
@@ -205,14 +213,19 @@ Result<void> write_machine(Connection& connection, const VmRecord& machine) {
         " memory = ?13, disk_size = ?14, system_overlay_size = ?15, nat = ?16, started_at = ?17,"
         " stopped_at = ?18, pid = ?19, pid_start_time = ?20, backend_state = ?21,"
         " workspace_guest_path = ?22, workspace_source = ?23, workspace_head = ?24,"
-        " workspace_prepared_at = ?25, ssh_host_key = ?26 WHERE id = ?1",
+        " workspace_prepared_at = ?25, ssh_host_key = ?26, workspace_base = ?27,"
+        " workspace_branch = ?28, workspace_mode = ?29, workspace_has_untracked = ?30,"
+        " workspace_is_readonly = ?31, workspace_fingerprint = ?32 WHERE id = ?1",
         machine.id, machine.image, machine.image_id, machine.kernel, machine.kernel_id,
         machine.backend, machine.network, machine.storage, machine.mac, machine.state,
         machine.error_reason, machine.vcpus, machine.memory, machine.disk_size,
         machine.system_overlay_size, machine.nat, machine.started_at, machine.stopped_at, pid,
         start_time, backend_state, of_workspace(&WorkspaceRecord::guest_path),
         of_workspace(&WorkspaceRecord::source), of_workspace(&WorkspaceRecord::head),
-        of_workspace(&WorkspaceRecord::prepared_at), machine.ssh_host_key));
+        of_workspace(&WorkspaceRecord::prepared_at), machine.ssh_host_key,
+        of_workspace(&WorkspaceRecord::base), of_workspace(&WorkspaceRecord::branch),
+        of_workspace(&WorkspaceRecord::mode), of_workspace(&WorkspaceRecord::has_untracked),
+        of_workspace(&WorkspaceRecord::is_readonly), of_workspace(&WorkspaceRecord::fingerprint)));
     if (connection.changes() == 0)
         return Error(Errc::not_found,
                      "machine " + quoted(machine.name.str()) + " is not in the store any more",

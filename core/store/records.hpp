@@ -39,6 +39,12 @@ struct WorkspaceRecord {
     std::string source;      ///< absolute path on the host
     std::string head;        ///< commit that was checked out when it was copied
     UnixTime prepared_at{};
+    std::string base = {};       ///< commit that the guest began with: head, or another on request
+    std::string branch = {};     ///< made on request; empty: as on the host
+    std::string mode = {};       ///< "overlay" or "full-copy"
+    bool has_untracked = false;  ///< untracked files were copied too
+    bool is_readonly = false;
+    std::string fingerprint = {};  ///< of the source's tree then; opaque, made by the CLI
     friend bool operator==(const WorkspaceRecord&, const WorkspaceRecord&) = default;
 };
 

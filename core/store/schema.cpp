@@ -136,7 +136,19 @@ CREATE TABLE operations (
 ) STRICT;
 )sql";
 
-constexpr const char* all_migrations[] = {version_1};
+constexpr const char* version_2 = R"sql(
+ALTER TABLE machines ADD COLUMN workspace_base TEXT;
+ALTER TABLE machines ADD COLUMN workspace_branch TEXT;
+ALTER TABLE machines ADD COLUMN workspace_mode TEXT;
+ALTER TABLE machines ADD COLUMN workspace_has_untracked INTEGER;
+ALTER TABLE machines ADD COLUMN workspace_is_readonly INTEGER;
+ALTER TABLE machines ADD COLUMN workspace_fingerprint TEXT;
+UPDATE machines SET workspace_base = workspace_head, workspace_branch = '',
+    workspace_mode = 'overlay', workspace_has_untracked = 0, workspace_is_readonly = 0,
+    workspace_fingerprint = '' WHERE workspace_head IS NOT NULL;
+)sql";
+
+constexpr const char* all_migrations[] = {version_1, version_2};
 
 struct Header {
     std::int64_t application = 0;

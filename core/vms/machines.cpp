@@ -555,6 +555,15 @@ Result<VmRecord> Machines::kill(const std::string& name) {
     return vm;
 }
 
+Result<VmRecord> Machines::set_workspace(const std::string& name,
+                                         std::optional<WorkspaceRecord> workspace,
+                                         std::stop_token stop) {
+    Locked locked = BANGER_TRY(find_and_lock(name, stop));
+    locked.vm.workspace = std::move(workspace);
+    BANGER_TRY(parts_.store.save_machine(locked.vm));
+    return locked.vm;
+}
+
 Result<VmRecord> Machines::remove(const std::string& name, bool force, Call& call) {
     Locked locked = BANGER_TRY(find_and_lock(name, call.stop()));
     VmRecord& vm = locked.vm;

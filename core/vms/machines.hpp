@@ -113,6 +113,10 @@ public:
     /// cleanly first. Not cancellable once it has begun to remove.
     Result<VmRecord> remove(const std::string& vm, bool force, Call& call);
 
+    /// Remembers the repository that somebody copied in, or that there is none.
+    Result<VmRecord> set_workspace(const std::string& vm, std::optional<WorkspaceRecord> workspace,
+                                   std::stop_token stop);
+
     /// What the guest's agent says; with `wait`, when it is ready or has given up.
     Result<guest::GuestHealth> health(const std::string& vm, bool wait, std::stop_token stop);
 

@@ -47,6 +47,20 @@ std::optional<SshEndpoint> ssh_endpoint(const VmRecord& vm) {
     return std::nullopt;
 }
 
+std::optional<Workspace> to_wire(const std::optional<WorkspaceRecord>& record) {
+    if (!record) return std::nullopt;
+    return Workspace{.guest_path = record->guest_path,
+                     .source = record->source,
+                     .head = record->head,
+                     .base = record->base,
+                     .branch = record->branch,
+                     .mode = record->mode,
+                     .has_untracked = record->has_untracked,
+                     .is_readonly = record->is_readonly,
+                     .fingerprint = record->fingerprint,
+                     .prepared_at = record->prepared_at.time_since_epoch().count()};
+}
+
 Vm to_wire(const VmRecord& vm) {
     return {.id = vm.id.str(),
             .name = vm.name.str(),
@@ -66,7 +80,8 @@ Vm to_wire(const VmRecord& vm) {
             .ssh = ssh_endpoint(vm),
             .pid = vm.process ? std::optional(vm.process->process.pid) : std::nullopt,
             .created_at = vm.created_at.time_since_epoch().count(),
-            .started_at = seconds_of(vm.started_at)};
+            .started_at = seconds_of(vm.started_at),
+            .workspace = to_wire(vm.workspace)};
 }
 
 std::vector<Timing> to_wire(const std::vector<StageTime>& times) {
@@ -103,6 +118,40 @@ Plan to_wire(const CreatePlan& plan) {
 std::optional<ByteCount> bytes_of(const std::optional<std::uint64_t>& count) {
     if (!count) return std::nullopt;
     return ByteCount::bytes(*count);
+}
+
+/// What is recorded is shown and used later: it has to be text of a sane size.
+Result<std::optional<WorkspaceRecord>> from_wire(const std::optional<Workspace>& workspace) {
+    if (!workspace) return std::optional<WorkspaceRecord>();
+    const auto is_path = [](const std::string& text) {
+        return text.starts_with('/') && text.size() <= 4096 && text.find('\0') == text.npos;
+    };
+    const auto is_commit = [](const std::string& text) {
+        return (text.size() == 40 || text.size() == 64) &&
+               text.find_first_not_of("0123456789abcdef") == text.npos;
+    };
+    const auto is_short = [](const std::string& text) {
+        return text.size() <= 512 &&
+               std::ranges::none_of(text, [](unsigned char c) { return c < ' ' || c == 0x7f; });
+    };
+    const bool fits = is_path(workspace->guest_path) && is_path(workspace->source) &&
+                      is_commit(workspace->head) && is_commit(workspace->base) &&
+                      is_short(workspace->branch) && is_short(workspace->fingerprint) &&
+                      (workspace->mode == "overlay" || workspace->mode == "full-copy");
+    if (!fits)
+        return Error(Errc::invalid_argument, "this is no record of a workspace",
+                     "Give absolute paths, whole commits, and overlay or full-copy.");
+    return std::optional(WorkspaceRecord{
+        .guest_path = workspace->guest_path,
+        .source = workspace->source,
+        .head = workspace->head,
+        .prepared_at = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now()),
+        .base = workspace->base,
+        .branch = workspace->branch,
+        .mode = workspace->mode,
+        .has_untracked = workspace->has_untracked,
+        .is_readonly = workspace->is_readonly,
+        .fingerprint = workspace->fingerprint});
 }
 
 /// A key line goes into a file of the guest as it is.
@@ -256,6 +305,12 @@ rpc::Interface vm_interface(Machines& machines, Store& store) {
             return VmReply{to_wire(BANGER_TRY(recorded(store, "vm.delete", in.vm, [&] {
                 return machines.remove(in.vm, in.force, call);
             })))};
+        });
+    vm.job<SetWorkspace, VmReply>(
+        "SetWorkspace", {.deadline = 30s},
+        [&](const SetWorkspace& in, Reporter<VmReply>& call) -> Result<VmReply> {
+            return VmReply{to_wire(BANGER_TRY(
+                machines.set_workspace(in.vm, BANGER_TRY(from_wire(in.workspace)), call.stop())))};
         });
     vm.job<HealthOfVm, HealthOfVmReply>(
         "Health", {},

@@ -235,6 +235,20 @@ private:
                 std::erase_if(vms_, [&](const Vm& each) { return each.id == gone.id; });
                 return VmReply{gone};
             });
+        vm.job<SetWorkspace, VmReply>(
+            "SetWorkspace", {},
+            [this](const SetWorkspace& in, rpc::Reporter<VmReply>& call) -> Result<VmReply> {
+                BANGER_TRY(enter("SetWorkspace", in.vm, &call));
+                const std::string id = BANGER_TRY(find(in.vm)).id;
+                const std::lock_guard lock(mutex_);
+                for (Vm& each : vms_) {
+                    if (each.id != id) continue;
+                    each.workspace = in.workspace;
+                    if (each.workspace) each.workspace->prepared_at = sample_time + 120;
+                    return VmReply{each};
+                }
+                return Error(Errc::not_found, "it has gone");
+            });
         vm.job<HealthOfVm, HealthOfVmReply>(
             "Health", {},
             [this](const HealthOfVm& in,

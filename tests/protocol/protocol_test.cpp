@@ -36,6 +36,7 @@ TEST(Protocol, VmIsAsItsTextSays) {
     declare<NamedVm, StopVmReply>(vm, "Stop");
     declare<NamedVm, VmReply>(vm, "Kill");
     declare<DeleteVm, VmReply>(vm, "Delete");
+    declare<SetWorkspace, VmReply>(vm, "SetWorkspace");
     declare<HealthOfVm, HealthOfVmReply>(vm, "Health");
     declare<LogsOfVm, LogsOfVmReply>(vm, "Logs");
     EXPECT_THAT(disagreements(vm), IsEmpty());

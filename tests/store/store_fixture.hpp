@@ -85,7 +85,9 @@ inline VmRecord running(VmRecord machine) {
     machine.volumes = {
         {vm, VolumeRole::root, "/s/root.qcow2", DiskFormat::qcow2, ByteCount::gib(9)},
         {vm, VolumeRole::work, "/s/work.raw", DiskFormat::raw, ByteCount::gib(8)}};
-    machine.workspace = WorkspaceRecord{"/root/repo", "/home/ü/repo", "0123abcd", at(2001)};
+    machine.workspace =
+        WorkspaceRecord{"/root/repo", "/home/ü/repo", "0123abcd", at(2001), "89ef4567",
+                        "fix",        "full-copy",    true,       true,     "42"};
     machine.ssh_host_key = "ssh-ed25519 AAAAC3Nz";
     return machine;
 }
