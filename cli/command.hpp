@@ -49,7 +49,8 @@ struct Option {
 struct Words {
     std::string name;  ///< "VM"
     std::size_t minimum = 0;
-    std::size_t maximum = 0;  ///< many: any number
+    std::size_t maximum = 0;                ///< many: any number
+    std::vector<std::string> choices = {};  ///< what each may be; empty: any
     static constexpr std::size_t many = 1000;
 };
 

@@ -10,6 +10,9 @@ void add_vm_run_commands(CommandTable& table);  ///< run, create, ssh
 void add_image_commands(CommandTable& table);
 void add_kernel_commands(CommandTable& table);
 void add_plugin_commands(CommandTable& table);
+void add_config_commands(CommandTable& table);
+void add_ssh_config_commands(CommandTable& table);
+void add_completion_commands(CommandTable& table);
 void add_system_commands(CommandTable& table);  ///< doctor, version
 
 /// `banger --version`.

@@ -78,9 +78,10 @@ Rows commands_of(const CommandTable& table, const std::string& group) {
 std::string usage_of(const CommandSpec& command) {
     std::string text = "banger " + command.full_name();
     if (!command.options.empty()) text += " [FLAGS]";
-    if (!command.words.name.empty())
-        text +=
-            command.words.minimum > 0 ? " " + command.words.name : " [" + command.words.name + "]";
+    std::string words = command.words.name;
+    for (const std::string& choice : command.words.choices)
+        words = &choice == &command.words.choices.front() ? choice : words + "|" + choice;
+    if (!words.empty()) text += command.words.minimum > 0 ? " " + words : " [" + words + "]";
     if (command.takes_guest_command) text += " [-- COMMAND...]";
     return text;
 }

@@ -7,36 +7,13 @@
 #include <vector>
 
 #include "cli/commands.hpp"
+#include "cli/complete.hpp"
 #include "cli/help.hpp"
+#include "cli/man.hpp"
 #include "cli/parse.hpp"
 #include "cli/render/terminal.hpp"
 
 namespace banger::cli {
-
-CommandTable all_commands() {
-    CommandTable table;
-    table.details =
-        "banger: a real Linux machine in one command\n\n"
-        "Makes microVMs on this host in seconds, to throw away or to keep: each has a kernel, a\n"
-        "root and a disk of its own, and is reached by ssh.";
-    table.examples = {
-        {"banger vm run", "make a machine and open a shell in it"},
-        {"banger vm run --rm -- uname -a", "run one command in a fresh one, then delete it"},
-        {"banger vm list", "see what there is"},
-        {"banger doctor", "check that this host can run machines"}};
-    add_vm_run_commands(table);
-    add_vm_commands(table);
-    add_image_commands(table);
-    add_kernel_commands(table);
-    add_plugin_commands(table);
-    add_system_commands(table);
-    return table;
-}
-
-int usage_error(Context& context, const Error& error) {
-    context.terminal.error(error);
-    return exit_usage;
-}
 
 namespace {
 
@@ -49,6 +26,10 @@ std::string own_program() {
 
 int run_command_line(const CommandTable& table, std::span<const std::string> words,
                      Terminal& terminal) {
+    // Not for people, and in no help: `banger __complete -- WORD...`, `banger __man FOLDER`.
+    if (words.size() > 1 && words[0] == "__complete")
+        return print_candidates(table, words.subspan(2), terminal, own_program());
+    if (words.size() == 2 && words[0] == "__man") return write_man_pages(table, words[1], terminal);
     const Result<Destination> destination = find_destination(table, words);
     if (!destination) {
         terminal.error(destination.error());

@@ -11,18 +11,7 @@ namespace banger::cli {
 
 namespace {
 
-/// "-f,--format" → {"-f", "--format"}.
-std::vector<std::string> names_of(const Option& option) {
-    std::vector<std::string> names;
-    for (std::size_t begin = 0; begin <= option.names.size();) {
-        const std::size_t end = std::min(option.names.find(',', begin), option.names.size());
-        names.push_back(option.names.substr(begin, end - begin));
-        begin = end + 1;
-    }
-    return names;
-}
-
-std::string key_of(const Option& option) { return names_of(option).back().substr(2); }
+std::string key_of(const Option& option) { return option_names(option).back().substr(2); }
 
 std::string see_help(const std::string& name) {
     return "See `banger " + name + (name.empty() ? "" : " ") + "--help`";
@@ -39,7 +28,7 @@ Error explain(const CommandSpec& command, const std::vector<std::string>& words,
               const std::string& reason) {
     std::vector<std::string> known = {"-h", "--help"};
     for (const Option& option : command.options)
-        for (const std::string& name : names_of(option))
+        for (const std::string& name : option_names(option))
             known.push_back(name);
     for (const std::string& word : words) {
         if (word.size() < 2 || word[0] != '-') continue;
@@ -78,22 +67,36 @@ Result<void> check_words(const CommandSpec& command, const Arguments& arguments)
     return ok();
 }
 
+Result<void> check_choice(const std::string& what, const std::string& value,
+                          const std::vector<std::string>& choices) {
+    if (choices.empty() || std::ranges::find(choices, value) != choices.end()) return ok();
+    std::string all;
+    for (const std::string& choice : choices)
+        all += (all.empty() ? "" : ", ") + choice;
+    return Error(Errc::invalid_argument, what + " cannot be " + banger::quoted(value),
+                 "Use one of: " + all);
+}
+
 Result<void> check_choices(const CommandSpec& command, const Arguments& arguments) {
-    for (const Option& option : command.options) {
-        const std::optional<std::string> value = arguments.value(key_of(option));
-        if (!value || option.choices.empty()) continue;
-        if (std::ranges::find(option.choices, *value) != option.choices.end()) continue;
-        std::string all;
-        for (const std::string& choice : option.choices)
-            all += (all.empty() ? "" : ", ") + choice;
-        return Error(Errc::invalid_argument,
-                     "--" + key_of(option) + " cannot be " + banger::quoted(*value),
-                     "Use one of: " + all);
-    }
+    for (const Option& option : command.options)
+        if (const std::optional<std::string> value = arguments.value(key_of(option)))
+            BANGER_TRY(check_choice("--" + key_of(option), *value, option.choices));
+    for (const std::string& word : arguments.words)
+        BANGER_TRY(check_choice(command.words.name, word, command.words.choices));
     return ok();
 }
 
 }  // namespace
+
+std::vector<std::string> option_names(const Option& option) {
+    std::vector<std::string> names;
+    for (std::size_t begin = 0; begin <= option.names.size();) {
+        const std::size_t end = std::min(option.names.find(',', begin), option.names.size());
+        names.push_back(option.names.substr(begin, end - begin));
+        begin = end + 1;
+    }
+    return names;
+}
 
 std::optional<std::string> Arguments::value(std::string_view name) const {
     const auto found = values.find(name);

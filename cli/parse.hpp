@@ -8,6 +8,9 @@
 
 namespace banger::cli {
 
+/// "-f,--format" → {"-f", "--format"}; the long one comes last.
+std::vector<std::string> option_names(const Option& option);
+
 /// Reads the words that follow a command's name. `--help` and `-h` are switches of every command;
 /// with one of them nothing else is checked. Errc::invalid_argument, with the nearest flag or the
 /// right call as the remedy.

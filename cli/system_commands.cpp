@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "cli/commands.hpp"
+#include "cli/config.hpp"
 #include "cli/render/table.hpp"
 #include "cli/render/text.hpp"
 #include "cli/session.hpp"
@@ -87,12 +88,7 @@ Result<int> doctor(const Arguments& arguments, Context& context) {
         terminal.out(json_text(reply));
     } else {
         std::string text = check_lines(reply.checks, terminal.out_style());
-        if (!reply.settings.empty()) {
-            Table table({"SETTING", "VALUE", "FROM"});
-            for (const protocol::Setting& setting : reply.settings)
-                table.add({setting.key, setting.value, {setting.source, Colour::dim}});
-            text += "\n" + table.text(terminal.out_style(), terminal.out_width());
-        }
+        if (!reply.settings.empty()) text += "\n" + settings_table(reply.settings, terminal);
         terminal.out(text);
     }
     const bool has_failed = std::ranges::any_of(

@@ -13,6 +13,8 @@
 #include <string_view>
 #include <vector>
 
+#include "cli/completion.hpp"
+#include "cli/man.hpp"
 #include "cli/render/text.hpp"
 #include "cli/session.hpp"
 #include "core/base/child.hpp"
@@ -71,6 +73,14 @@ void ensure_linger(const Layout& layout, const Owner& owner, Terminal& terminal)
                       " cannot be switched on, so machines have no memory limit of their own and "
                       "Debian images are not built: " +
                       on.error().message + "\n");
+}
+
+void add_files_for_people(std::vector<system::PlannedFile>& files, const Layout& layout) {
+    for (const char* shell : {"bash", "zsh", "fish"})
+        files.push_back(
+            system::completion_file(layout, shell, std::string(completion_script(shell))));
+    for (ManPage& page : man_pages(all_commands()))
+        files.push_back(system::man_file(layout, page.name, std::move(page.text)));
 }
 
 Result<void> start_services() {
@@ -186,8 +196,9 @@ Result<int> system_install(const Arguments& arguments, Context& context) {
     BANGER_TRY(system::put_file({layout.install_record, 0644, {}, record.text()}));
 
     std::size_t changed = 0;
-    const std::vector<system::PlannedFile> files =
+    std::vector<system::PlannedFile> files =
         system::plan_files(release, layout, owner, helper, has_group("kvm"));
+    add_files_for_people(files, layout);
     for (const system::PlannedFile& file : files)
         if (BANGER_TRY(system::put_file(file))) ++changed;
     if (before) BANGER_TRY(remove_old_plugins(layout, *before, record));

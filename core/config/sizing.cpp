@@ -108,6 +108,29 @@ Result<MachineSizes> work_out_sizes(const SizeRequest& request, const Config::Vm
     return sizes;
 }
 
+std::vector<EffectiveValue> effective_values(const Config& config, const HostSize& host) {
+    std::vector<EffectiveValue> values = effective_values(config);
+    const Result<MachineSizes> sizes = work_out_sizes({}, config.vm_defaults, host);
+    for (EffectiveValue& value : values) {
+        if (!value.value.empty()) continue;
+        const auto fill = [&](std::string text, const Source& source) {
+            value.value = std::move(text);
+            value.source = source;
+        };
+        if (value.key.ends_with("_bin")) value.value = "looked up on PATH";
+        if (!sizes) continue;
+        if (value.key == "vm_defaults.vcpu")
+            fill(std::to_string(*sizes->vcpus), sizes->vcpus.source);
+        if (value.key == "vm_defaults.memory_mib")
+            fill(std::to_string(sizes->memory->in_mib()), sizes->memory.source);
+        if (value.key == "vm_defaults.disk_size")
+            fill("\"" + sizes->disk->text() + "\"", sizes->disk.source);
+        if (value.key == "vm_defaults.system_overlay_size")
+            fill("\"" + sizes->system_overlay->text() + "\"", sizes->system_overlay.source);
+    }
+    return values;
+}
+
 std::string spec_line(const MachineSizes& sizes) {
     return "spec: " + std::to_string(*sizes.vcpus) + " vCPU (" + sizes.vcpus.source.text() + "), " +
            sizes.memory->text() + " RAM (" + sizes.memory.source.text() + "), " +

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "banger/result.hpp"
 #include "banger/values.hpp"
@@ -43,6 +44,10 @@ struct MachineSizes {
 /// over 16 TiB (the largest ext4 with 4 KiB blocks and 32-bit block numbers). Pure.
 Result<MachineSizes> work_out_sizes(const SizeRequest& request, const Config::VmDefaults& defaults,
                                     const HostSize& host);
+
+/// As effective_values(), with the sizes that hold on this host where nobody set them, and a word
+/// for programs that are looked up.
+std::vector<EffectiveValue> effective_values(const Config& config, const HostSize& host);
 
 /// The first line of `vm run`: "spec: 2 vCPU (floor), 2 GiB RAM (--memory), 8 GiB disk (default)".
 std::string spec_line(const MachineSizes& sizes);

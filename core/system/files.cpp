@@ -131,8 +131,41 @@ Result<UniqueFd> open_content(const PlannedFile& file) {
     return memory;
 }
 
+struct ShellPlace {
+    std::string_view shell;
+    std::string_view path;  ///< below /usr/local/share
+};
+/// Where each shell looks by itself.
+constexpr ShellPlace shell_places[] = {
+    {"bash", "/bash-completion/completions/banger"},
+    {"zsh", "/zsh/site-functions/_banger"},
+    {"fish", "/fish/vendor_completions.d/banger.fish"},
+};
+
+std::string man_folder(const Layout& layout) { return layout.share + "/man/man1"; }
+
 /// An empty folder, or none, is gone afterwards; one in use stays.
 void remove_folder_if_empty(const std::string& path) { (void)::rmdir(path.c_str()); }
+
+Result<void> remove_for_people(const Layout& layout) {
+    ErrorCollector errors;
+    // zsh brings its folder along, empty.
+    const bool has_zsh = path_exists(layout.root + "/usr/share/zsh");
+    for (const ShellPlace& place : shell_places) {
+        const std::string path = layout.share + std::string(place.path);
+        errors.add(remove_file(path));
+        errors.add(remove_file(temporary_of(path)));
+        if (place.shell == "zsh" && has_zsh) continue;
+        remove_folder_if_empty(parent_path(path));
+        remove_folder_if_empty(parent_path(parent_path(path)));
+    }
+    const Result<std::vector<std::string>> pages = list_folder(man_folder(layout));
+    for (const std::string& name : pages.value_or({}))
+        if (name == "banger.1" || name.starts_with("banger-") || name.starts_with(".banger"))
+            errors.add(remove_file(man_folder(layout) + "/" + name));
+    remove_folder_if_empty(man_folder(layout));
+    return errors.result();
+}
 
 }  // namespace
 
@@ -216,6 +249,15 @@ std::vector<PlannedFile> plan_files(const Release& release, const Layout& layout
     return files;
 }
 
+PlannedFile completion_file(const Layout& layout, std::string_view shell, std::string script) {
+    const auto* const place = std::ranges::find(shell_places, shell, &ShellPlace::shell);
+    return {layout.share + std::string(place->path), 0644, {}, std::move(script)};
+}
+
+PlannedFile man_file(const Layout& layout, const std::string& name, std::string page) {
+    return {man_folder(layout) + "/" + name, 0644, {}, std::move(page)};
+}
+
 Result<bool> put_file(const PlannedFile& file) {
     const UniqueFd content = BANGER_TRY(open_content(file));
     if (BANGER_TRY(is_same(content.get(), file.path, file.mode))) return false;
@@ -268,6 +310,7 @@ Result<void> check_folders(const Layout& layout) {
 
 Result<void> remove_files(const Layout& layout) {
     ErrorCollector errors;
+    errors.add(remove_for_people(layout));
     const auto remove = [&](const std::string& path) {
         errors.add(remove_file(path));
         errors.add(remove_file(temporary_of(path)));

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/plugins/manifest.hpp"
@@ -36,6 +37,10 @@ std::vector<PlannedFile> plan_files(const Release& release, const Layout& layout
                                     const Owner& owner, const std::string& helper_config,
                                     bool has_kvm_group);
 
+/// For people: a completion script and the shell that it is for, or a manual page of section 1.
+PlannedFile completion_file(const Layout& layout, std::string_view shell, std::string script);
+PlannedFile man_file(const Layout& layout, const std::string& name, std::string page);
+
 /// Puts one in place: written beside it under a fixed name, flushed, renamed. A run that was cut
 /// off leaves at most that one, and the next replaces it. False when it was there already, byte for
 /// byte.
@@ -45,8 +50,8 @@ Result<bool> put_file(const PlannedFile& file);
 /// is installed: plugins there would be refused later.
 Result<void> check_folders(const Layout& layout);
 
-/// Takes away what plan_files() names whatever the version was, except the state. Goes on when one
-/// fails. Folders that hold files of others stay.
+/// Takes away what plan_files(), completion_file() and man_file() name whatever the version was,
+/// except the state. Goes on when one fails. Folders that hold files of others stay.
 Result<void> remove_files(const Layout& layout);
 
 /// State, cache, run folders and /etc/banger.

@@ -27,6 +27,7 @@ Layout Layout::at(std::string root) {
     layout.binaries = root + "/usr/local/bin";
     layout.library = root + "/usr/local/lib/banger";
     layout.plugins = layout.library + "/plugins";
+    layout.share = root + "/usr/local/share";
     layout.units = root + "/etc/systemd/system";
     layout.tmpfiles = root + "/etc/tmpfiles.d/banger.conf";
     layout.udev_rules = root + "/etc/udev/rules.d/59-banger.rules";

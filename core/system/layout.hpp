@@ -17,6 +17,7 @@ struct Layout {
     std::string binaries;        ///< /usr/local/bin
     std::string library;         ///< /usr/local/lib/banger: plugins, and the agent beside them
     std::string plugins;         ///< /usr/local/lib/banger/plugins
+    std::string share;           ///< /usr/local/share: completions and manual pages beneath
     std::string units;           ///< /etc/systemd/system
     std::string tmpfiles;        ///< /etc/tmpfiles.d/banger.conf
     std::string udev_rules;      ///< /etc/udev/rules.d/59-banger.rules

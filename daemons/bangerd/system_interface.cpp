@@ -6,6 +6,7 @@
 #include <sys/statvfs.h>
 
 #include "core/base/version.hpp"
+#include "core/config/sizing.hpp"
 #include "core/protocol/image.hpp"
 #include "core/protocol/image_fields.hpp"
 #include "core/protocol/system.hpp"
@@ -96,7 +97,9 @@ protocol::DoctorReply examine(const SystemParts& parts, std::stop_token stop) {
         reply.checks.push_back(std::move(check));
     for (Check& check : parts.names.checks(stop))
         reply.checks.push_back(std::move(check));
-    for (const EffectiveValue& value : effective_values(parts.config))
+    const Result<HostSize> host = HostSize::of_this_host();
+    for (const EffectiveValue& value :
+         host ? effective_values(parts.config, *host) : effective_values(parts.config))
         reply.settings.push_back({value.key, value.value, value.source.text()});
     return reply;
 }

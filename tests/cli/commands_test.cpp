@@ -40,7 +40,8 @@ TEST_P(GoldenTest, PrintsWhatItAlwaysDid) {
     // What help shows as resolved must not depend on this host.
     ASSERT_TRUE(ensure_folder(folder_ / "config/banger", 0700));
     ASSERT_TRUE(write_file_atomic(folder_ / "config/banger/config.toml",
-                                  "default_image_name = \"debian-bookworm\"\n[vm_defaults]\n"
+                                  "default_image_name = \"debian-bookworm\"\n"
+                                  "ssh_key_path = \"/keys/banger\"\n[vm_defaults]\n"
                                   "vcpu = 2\nmemory_mib = 2048\ndisk_size = \"8GiB\"\n",
                                   0600));
     const Outcome outcome = run(GetParam());
@@ -80,6 +81,16 @@ const std::vector<std::vector<std::string>> calls = {
     {"kernel", "pull", "--help"},
     {"plugin", "verify", "--help"},
     std::vector<std::string>{"doctor", "--help"},
+    {"config"},
+    {"config", "show", "--help"},
+    {"config", "show"},
+    {"config", "show", "--format", "json"},
+    {"config", "path"},
+    {"config", "path", "--format", "json"},
+    {"completion", "--help"},
+    {"completion"},
+    {"completion", "tcsh"},
+    {"system"},
     std::vector<std::string>{"version", "--help"},
     std::vector<std::string>{"vm", "list"},
     {"ps"},

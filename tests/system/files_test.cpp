@@ -137,6 +137,27 @@ TEST_F(Installation, FromTheInstalledCopyNothingChanges) {
         EXPECT_FALSE(*put_file(file)) << file.path;
 }
 
+TEST_F(Installation, CompletionsAndManualPagesComeAndGoWithTheirFolders) {
+    put("host/usr/local/share/man/man1/other.1", "");
+    put("host/usr/local/share/fish/vendor_completions.d/other.fish", "");
+    for (const char* shell : {"bash", "zsh", "fish"})
+        ASSERT_TRUE(put_file(completion_file(layout_, shell, "script\n")));
+    ASSERT_TRUE(put_file(man_file(layout_, "banger-vm-run.1", ".TH\n")));
+    EXPECT_THAT(files(), ::testing::UnorderedElementsAre(
+                             "/usr/local/share/man/man1/other.1",
+                             "/usr/local/share/man/man1/banger-vm-run.1",
+                             "/usr/local/share/fish/vendor_completions.d/other.fish",
+                             "/usr/local/share/fish/vendor_completions.d/banger.fish",
+                             "/usr/local/share/bash-completion/completions/banger",
+                             "/usr/local/share/zsh/site-functions/_banger"));
+    ASSERT_TRUE(remove_files(layout_));
+    EXPECT_THAT(files(), ::testing::UnorderedElementsAre(
+                             "/usr/local/share/man/man1/other.1",
+                             "/usr/local/share/fish/vendor_completions.d/other.fish"));
+    EXPECT_FALSE(path_exists(layout_.share + "/bash-completion"));
+    EXPECT_FALSE(path_exists(layout_.share + "/zsh"));
+}
+
 TEST_F(Installation, UninstallKeepsWhatIsNotOurs) {
     install();
     put("host/etc/systemd/system/bangerd.service.d/override.conf", "[Service]\n");
