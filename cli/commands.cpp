@@ -21,6 +21,7 @@ CommandTable all_commands() {
     add_kernel_commands(table);
     add_plugin_commands(table);
     add_config_commands(table);
+    add_ssh_config_commands(table);
     add_system_commands(table);
     add_completion_commands(table);
     return table;

@@ -1,9 +1,11 @@
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <csignal>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cli/commands.hpp"
@@ -12,6 +14,7 @@
 #include "cli/man.hpp"
 #include "cli/parse.hpp"
 #include "cli/render/terminal.hpp"
+#include "cli/ssh_config.hpp"
 
 namespace banger::cli {
 
@@ -22,6 +25,13 @@ std::string own_program() {
     std::array<char, 4096> path{};
     const ssize_t length = ::readlink("/proc/self/exe", path.data(), path.size());
     return length > 0 ? std::string(path.data(), static_cast<std::size_t>(length)) : std::string();
+}
+
+/// Whether machines may have come, gone, started or stopped.
+bool changes_machines(const CommandSpec& command) {
+    static constexpr std::string_view names[] = {"run",  "start",  "stop",  "restart",
+                                                 "kill", "delete", "prune", "set"};
+    return command.group == "vm" && std::ranges::count(names, command.name) > 0;
 }
 
 int run_command_line(const CommandTable& table, std::span<const std::string> words,
@@ -56,6 +66,7 @@ int run_command_line(const CommandTable& table, std::span<const std::string> wor
     }
     Context context{terminal, *command, own_program()};
     const Result<int> status = command->run(*arguments, context);
+    if (changes_machines(*command)) refresh_ssh_config(context);
     if (status) return *status;
     // A reader that has left is told nothing more.
     if (!status.error().message.empty()) terminal.error(status.error());

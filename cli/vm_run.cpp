@@ -10,6 +10,7 @@
 #include "cli/render/text.hpp"
 #include "cli/session.hpp"
 #include "cli/ssh.hpp"
+#include "cli/ssh_config.hpp"
 #include "cli/ssh_files.hpp"
 #include "cli/vm_view.hpp"
 #include "core/base/child.hpp"
@@ -156,6 +157,7 @@ Result<Vm> create(Session& session, Context& context, protocol::VmRequest reques
         BANGER_TRY(clean_up(session, *made.vm));
         return Error(Errc::cancelled, "cancelled");
     }
+    refresh_ssh_config(context);
     return *made.vm;
 }
 

@@ -87,6 +87,7 @@ const std::vector<std::vector<std::string>> calls = {
     {"config", "show", "--format", "json"},
     {"config", "path"},
     {"config", "path", "--format", "json"},
+    {"ssh-config", "--help"},
     {"completion", "--help"},
     {"completion"},
     {"completion", "tcsh"},
