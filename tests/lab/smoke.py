@@ -363,7 +363,7 @@ def uninstall_leaves_machines(host):
 @test
 def purge_leaves_nothing(host):
     host.machine("one")
-    host.root("systemctl stop outside 2>/dev/null; ip netns del outside 2>/dev/null; ip link del out0 2>/dev/null; systemctl reset-failed; true")
+    host.root("systemctl stop outside 2>/dev/null; ip netns del outside 2>/dev/null; umount /run/netns 2>/dev/null; ip link del out0 2>/dev/null; systemctl reset-failed; true")
     host.run("sudo banger system uninstall --purge", timeout=300)
     host.root("/mnt/tree/tests/lab/ledger > /root/ledger.after")
     equal(host.root("diff /root/ledger.before /root/ledger.after || true"), "", "left or lost")
