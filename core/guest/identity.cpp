@@ -66,6 +66,8 @@ Result<void> check(const GuestIdentity& identity) {
                          "\"" + file.path + "\" is not an absolute path without \"..\"");
         if (file.mode > 07777)
             return Error(Errc::invalid_argument, "the mode of " + file.path + " is out of range");
+        if (file.is_folder && !file.content.empty())
+            return Error(Errc::invalid_argument, file.path + " is a folder with content");
         total += file.content.size();
     }
     if (total > max_files_bytes)
@@ -112,8 +114,15 @@ Result<GuestFile> file_from_json(const json& value, const ReadMember& read_membe
     file.mode = static_cast<std::uint32_t>(reader.integer("mode", 07777));
     file.uid = static_cast<std::uint32_t>(reader.integer("uid", 0xffffffff));
     file.gid = static_cast<std::uint32_t>(reader.integer("gid", 0xffffffff));
-    const std::string member = reader.string("member");
+    // A file has a member; a folder has none.
+    const json* const member_value = reader.optional("member");
     BANGER_TRY(reader.finish(true));
+    if (!member_value) {
+        file.is_folder = true;
+        return file;
+    }
+    if (!member_value->is_string()) return Error(Errc::corrupt, "a file's member is not a string");
+    const std::string& member = member_value->get_ref<const std::string&>();
     if (!member.starts_with(files_folder) ||
         member.find_first_not_of("0123456789", files_folder.size()) != std::string::npos)
         return Error(Errc::corrupt, "a file's member is not below " + std::string(files_folder));
@@ -170,12 +179,15 @@ Result<std::vector<ArchiveMember>> encode_identity(const GuestIdentity& identity
     std::vector<ArchiveMember> members(1);
     json files = json::array();
     for (const GuestFile& file : identity.files) {
+        json entry = {
+            {"path", file.path}, {"mode", file.mode}, {"uid", file.uid}, {"gid", file.gid}};
+        if (file.is_folder) {
+            files.push_back(std::move(entry));
+            continue;
+        }
         std::string member = std::string(files_folder) + std::to_string(files.size());
-        files.push_back({{"path", file.path},
-                         {"mode", file.mode},
-                         {"uid", file.uid},
-                         {"gid", file.gid},
-                         {"member", member}});
+        entry["member"] = member;
+        files.push_back(std::move(entry));
         members.push_back({std::move(member), file.content});
     }
     root["files"] = std::move(files);

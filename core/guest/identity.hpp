@@ -45,6 +45,8 @@ struct GuestFile {
     std::uint32_t uid = 0;
     std::uint32_t gid = 0;
     std::string content;
+    /// A folder, which `mode` and owner are of; `content` is empty then. Made before what follows.
+    bool is_folder = false;
     friend bool operator==(const GuestFile&, const GuestFile&) = default;
 };
 

@@ -16,6 +16,7 @@
 #include "core/base/process.hpp"
 #include "core/guest/ssh_host_key.hpp"
 #include "core/images/initramfs.hpp"
+#include "core/vms/file_sync.hpp"
 
 namespace banger {
 
@@ -184,6 +185,9 @@ Result<CreatePlan> Machines::plan(const CreateRequest& request) {
                 Errc::already_exists, "a machine named " + request.name->str() + " exists already",
                 "Choose another name, or delete it: banger vm delete " + request.name->str());
     }
+    const SyncedFiles synced =
+        BANGER_TRY(collect_file_sync(parts_.config.file_sync, parts_.home, {}));
+    plan.notes.insert(plan.notes.end(), synced.warnings.begin(), synced.warnings.end());
     const Result<ImageRecord> image = parts_.store.find_image(plan.image);
     plan.image_is_present = image && image->state == ArtifactState::ready;
     if (plan.image_is_present && !image->kernel_reference.empty())
@@ -267,6 +271,9 @@ Result<VmRecord> Machines::reserve(const CreateRequest& request, const CreatePla
 
 Result<void> Machines::write_identity(const VmRecord& vm, const CreateRequest& request,
                                       const guest::SshHostKey& host_key) {
+    SyncedFiles synced = BANGER_TRY(collect_file_sync(parts_.config.file_sync, parts_.home, {}));
+    for (const std::string& warning : synced.warnings)
+        parts_.log(LogLevel::warning, vm.name.str() + ": " + warning);
     const guest::GuestIdentity identity{
         .vm = vm.id,
         .name = vm.name,
@@ -274,7 +281,7 @@ Result<void> Machines::write_identity(const VmRecord& vm, const CreateRequest& r
         .network = {},
         .authorized_keys = request.authorized_keys,
         .ssh_host_key = host_key,
-        .files = {},
+        .files = std::move(synced.files),
         .git = {},
         .grow_disks = true,
     };

@@ -73,6 +73,7 @@ public:
         std::string folder;  ///< a folder for each machine
         std::string agent;   ///< path of the static banger-vsock-agent: /init of every guest
         HostSize host;
+        std::string home = {};  ///< the owner's, for [[file_sync]]
         /// A machine runs from now on: watch the pidfd and call handle_exit() when it is
         /// readable.
         std::function<void(const VmId&, const ProcessId&, UniqueFd pidfd)> watch;

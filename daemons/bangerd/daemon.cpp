@@ -183,6 +183,7 @@ void Daemon::Inside::open_machines(HostSize host) {
         .folder = paths.vms,
         .agent = options.agent,
         .host = host,
+        .home = paths.home,
         .watch = [this](const VmId& vm, const ProcessId& process,
                         UniqueFd pidfd) { watch->watch(vm, process, std::move(pidfd)); },
         .log = [this](LogLevel level, const std::string& text) { log(level, text); },

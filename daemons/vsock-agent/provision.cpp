@@ -70,9 +70,10 @@ Result<void> write_network_files(const GuestIdentity& identity, const ImageRoot&
 }
 
 /// StrictModes: sshd refuses keys below a folder that somebody else could write.
-Result<void> set_owner_and_mode(const ImageRoot& root, const std::string& path, mode_t mode) {
+Result<void> set_owner_and_mode(const ImageRoot& root, const std::string& path, mode_t mode,
+                                uid_t uid = 0, gid_t gid = 0) {
     const UniqueFd folder = BANGER_TRY(root.ensure_folder(path));
-    if (fchownat(folder.get(), "", 0, 0, AT_EMPTY_PATH) != 0 ||
+    if (fchownat(folder.get(), "", uid, gid, AT_EMPTY_PATH) != 0 ||
         fchmodat(folder.get(), ".", mode, 0) != 0)
         return Error::from_errno(errno, "setting owner and mode of /" + path);
     return {};
@@ -136,7 +137,10 @@ Result<void> provision_once(const GuestIdentity& identity, const ImageRoot& root
     if (identity.git && !root.has("root/.gitconfig"))
         outcome += root.write("root/.gitconfig", git_config(*identity.git), 0644);
     for (const guest::GuestFile& file : identity.files)
-        outcome += root.write(file.path.substr(1), file.content, file.mode, file.uid, file.gid);
+        if (file.is_folder)
+            outcome += set_owner_and_mode(root, file.path.substr(1), file.mode, file.uid, file.gid);
+        else
+            outcome += root.write(file.path.substr(1), file.content, file.mode, file.uid, file.gid);
     return outcome.result();
 }
 

@@ -21,7 +21,8 @@ GuestIdentity full_identity() {
             .authorized_keys = {"ssh-ed25519 AAAA owner"},
             .ssh_host_key = SshHostKey{"private\n", "ssh-ed25519 BBBB sandbox"},
             .files = {{"/root/.netrc", 0600, 0, 0, std::string("\0binary\n", 8)},
-                      {"/etc/motd", 0644, 1, 2, ""}},
+                      {"/etc/motd", 0644, 1, 2, ""},
+                      {"/root/.ssh", 0700, 0, 0, "", true}},
             .git = GitIdentity{"Ann \"A\" Other", "ann@example.org"},
             .grow_disks = true};
 }
@@ -81,7 +82,7 @@ TEST(GuestIdentity, HasThisSpelling) {
         (*members)[0].content,
         R"({"authorized_keys":["ssh-ed25519 AAAA owner"],"files":[{"gid":0,"member":"banger/files/0",)"
         R"("mode":384,"path":"/root/.netrc","uid":0},{"gid":2,"member":"banger/files/1","mode":420,)"
-        R"("path":"/etc/motd","uid":1}],"git":{"email":"ann@example.org","name":"Ann \"A\" Other"},)"
+        R"("path":"/etc/motd","uid":1},{"gid":0,"mode":448,"path":"/root/.ssh","uid":0}],"git":{"email":"ann@example.org","name":"Ann \"A\" Other"},)"
         R"("grow_disks":true,"machine_id":"00112233445546778899aabbccddeeff","name":"sandbox",)"
         R"("network":{"address":"10.0.2.15/24","gateway":"10.0.2.2","mac":"02:1a:2b:3c:4d:5e",)"
         R"("name_servers":["10.0.2.3"]},"ssh_host_key":{"private_key":"private\n",)"
@@ -103,6 +104,7 @@ TEST(GuestIdentity, RefusesWhatDoesNotBelongIntoAMachine) {
             << path;
     EXPECT_EQ(error_of([](GuestIdentity& i) { i.files[0].path = std::string("/a\0b", 4); }),
               Errc::invalid_argument);
+    EXPECT_EQ(error_of([](GuestIdentity& i) { i.files[2].content = "x"; }), Errc::invalid_argument);
     EXPECT_EQ(error_of([](GuestIdentity& i) { i.files[0].mode = 010000; }), Errc::invalid_argument);
     EXPECT_EQ(error_of([](GuestIdentity& i) { i.files[0].content.resize(max_files_bytes + 1); }),
               Errc::no_space);

@@ -20,7 +20,9 @@ GuestIdentity identity() {
                                            {*Ipv4Address::parse("10.0.2.3")}},
             .authorized_keys = {"ssh-ed25519 AAAA owner"},
             .ssh_host_key = guest::SshHostKey{"private\n", "ssh-ed25519 BBBB sandbox"},
-            .files = {{"/root/.netrc", 0600, 0, 0, "machine\n"}},
+            .files = {{"/root/.netrc", 0600, 0, 0, "machine\n"},
+                      {"/root/bin", 0750, 0, 0, "", true},
+                      {"/root/bin/tool", 0755, 0, 0, "#!\n"}},
             .git = guest::GitIdentity{"Ann \"A\" Other", "ann@example.org"},
             .grow_disks = true};
 }
@@ -60,6 +62,8 @@ TEST_F(Provision, WritesTheMachinesIdentity) {
     EXPECT_EQ(content("root/.hushlogin"), "");
     EXPECT_EQ(content("root/.netrc"), "machine\n");
     EXPECT_EQ(mode("root/.netrc"), 0600U);
+    EXPECT_EQ(mode("root/bin"), 0750U);
+    EXPECT_EQ(mode("root/bin/tool"), 0755U);
 }
 
 TEST_F(Provision, KeysHaveTheModesThatStrictModesWants) {
