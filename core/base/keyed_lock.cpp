@@ -2,6 +2,12 @@
 
 namespace banger {
 
+namespace {
+Error busy(const std::string& key) {
+    return {Errc::busy, key + " is being worked on", "Try again in a moment."};
+}
+}  // namespace
+
 Result<KeyedLock::Guard> KeyedLock::acquire(const std::string& key, std::stop_token stop) {
     std::unique_lock lock(mutex_);
     if (!freed_.wait(lock, stop, [&] { return !held_.contains(key); }))
@@ -10,10 +16,21 @@ Result<KeyedLock::Guard> KeyedLock::acquire(const std::string& key, std::stop_to
     return Guard(this, key);
 }
 
+Result<KeyedLock::Guard> KeyedLock::acquire_until(const std::string& key,
+                                                  std::chrono::steady_clock::time_point deadline,
+                                                  std::stop_token stop) {
+    std::unique_lock lock(mutex_);
+    if (!freed_.wait_until(lock, stop, deadline, [&] { return !held_.contains(key); })) {
+        if (stop.stop_requested()) return Error(Errc::cancelled, "cancelled");
+        return busy(key);
+    }
+    held_.insert(key);
+    return Guard(this, key);
+}
+
 Result<KeyedLock::Guard> KeyedLock::try_acquire(const std::string& key) {
     const std::lock_guard lock(mutex_);
-    if (!held_.insert(key).second)
-        return Error(Errc::busy, key + " is being worked on", "Try again in a moment.");
+    if (!held_.insert(key).second) return busy(key);
     return Guard(this, key);
 }
 

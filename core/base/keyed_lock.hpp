@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
@@ -36,6 +37,10 @@ public:
 
     /// Waits for the name. Errc::cancelled.
     Result<Guard> acquire(const std::string& key, std::stop_token stop);
+    /// Errc::busy when somebody still holds it at `deadline`.
+    Result<Guard> acquire_until(const std::string& key,
+                                std::chrono::steady_clock::time_point deadline,
+                                std::stop_token stop);
     /// Errc::busy when somebody holds it.
     Result<Guard> try_acquire(const std::string& key);
 

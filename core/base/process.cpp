@@ -26,6 +26,8 @@ using Clock = std::chrono::steady_clock;
 struct ProcessStat {
     char state = '?';
     std::uint64_t start_time = 0;
+    std::uint64_t cpu_ticks = 0;  ///< user and system
+    std::uint64_t resident_pages = 0;
 };
 
 Result<ProcessStat> read_stat(std::int64_t pid) {
@@ -40,15 +42,19 @@ Result<ProcessStat> read_stat(std::int64_t pid) {
     if (end == text->npos || end + 2 >= text->size()) return Error(Errc::not_found, gone);
     ProcessStat stat;
     stat.state = (*text)[end + 2];
-    // The state is field 3; 19 fields further is field 22.
     const char* at = text->c_str() + end + 2;
-    for (int field = 3; field < 22 && at; ++field) {
+    for (int field = 3; at; ++field) {
+        const std::uint64_t value = std::strtoull(at, nullptr, 10);
+        if (field == 14 || field == 15) stat.cpu_ticks += value;
+        if (field == 22) stat.start_time = value;
+        if (field == 24) {
+            stat.resident_pages = value;
+            return stat;
+        }
         at = std::char_traits<char>::find(at, std::char_traits<char>::length(at), ' ');
         if (at) ++at;
     }
-    if (!at) return Error(Errc::internal, "cannot read the start time in " + path);
-    stat.start_time = std::strtoull(at, nullptr, 10);
-    return stat;
+    return Error(Errc::internal, "cannot read the start time in " + path);
 }
 
 }  // namespace
@@ -58,6 +64,16 @@ Result<ProcessId> process_id_of(std::int64_t pid) {
     if (stat.state == 'Z' || stat.state == 'X')
         return Error(Errc::not_found, "process " + std::to_string(pid) + " has ended");
     return ProcessId{pid, stat.start_time};
+}
+
+Result<ProcessUsage> usage_of(const ProcessId& process) {
+    const ProcessStat stat = BANGER_TRY(read_stat(process.pid));
+    if (stat.state == 'Z' || stat.state == 'X' || stat.start_time != process.start_time)
+        return Error(Errc::not_found, "process " + std::to_string(process.pid) + " has ended");
+    const auto ticks = static_cast<std::uint64_t>(::sysconf(_SC_CLK_TCK));
+    const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+    return ProcessUsage{ByteCount::bytes(stat.resident_pages * page),
+                        std::chrono::milliseconds(stat.cpu_ticks * 1000 / ticks)};
 }
 
 Result<UniqueFd> open_pidfd(const ProcessId& process) {

@@ -19,6 +19,14 @@ Result<ProcessId> process_id_of(std::int64_t pid);
 /// belongs to another process by now. The descriptor becomes readable when the process ends.
 Result<UniqueFd> open_pidfd(const ProcessId& process);
 
+/// What a process takes of the host.
+struct ProcessUsage {
+    ByteCount resident;                ///< memory, shared pages included
+    std::chrono::milliseconds cpu{0};  ///< of all its threads since it began
+};
+/// Errc::not_found when it is gone.
+Result<ProcessUsage> usage_of(const ProcessId& process);
+
 [[nodiscard]] bool is_running(const ProcessId& process);
 
 /// Sends the signal through the pidfd. Errc::not_found when the process is gone.

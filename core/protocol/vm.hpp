@@ -129,7 +129,7 @@ struct ListVmsReply {
     std::vector<Vm> vms;
 };
 
-/// The parameters of Show, Start, Stop and Kill.
+/// The parameters of Show, Start, Stop and Ports.
 struct NamedVm {
     std::string vm;
 };
@@ -142,6 +142,75 @@ struct StopVmReply {
     std::optional<Progress> progress;
     std::optional<Vm> vm;
     std::optional<bool> was_forced;
+};
+
+struct KillVm {
+    std::string vm;
+    std::optional<std::string> signal;
+};
+
+struct SetVm {
+    std::string vm;
+    std::optional<std::uint32_t> vcpus;
+    std::optional<std::uint64_t> memory;
+    std::optional<std::uint64_t> disk;
+    std::optional<bool> nat;
+};
+struct SetVmReply {
+    Vm vm;
+    std::vector<std::string> pending;
+};
+
+struct FileSystem {
+    std::uint64_t size = 0;
+    std::uint64_t used = 0;
+};
+
+struct GuestStats {
+    std::uint32_t cpus = 0;
+    std::uint64_t cpu_busy_ms = 0;
+    std::uint64_t cpu_idle_ms = 0;
+    double load = 0;
+    std::uint64_t memory = 0;
+    std::uint64_t memory_available = 0;
+    FileSystem root;
+    FileSystem work;
+};
+
+struct DiskUsage {
+    std::string role;
+    std::uint64_t size = 0;
+    std::uint64_t allocated = 0;
+    std::optional<std::uint64_t> headroom;
+};
+
+struct StatsOfVm {
+    std::string id;
+    std::string name;
+    std::string state;
+    std::optional<GuestStats> guest;
+    std::string reason;
+    std::optional<std::uint64_t> vmm_memory;
+    std::optional<std::uint64_t> vmm_cpu_ms;
+    std::vector<DiskUsage> disks;
+    std::uint64_t sampled_at_ms = 0;
+};
+struct StatsOfVmReply {
+    StatsOfVm stats;
+};
+
+struct Port {
+    std::string protocol;
+    std::string address;
+    std::uint16_t port = 0;
+    std::string process;
+    std::optional<std::string> endpoint;
+    std::string note;
+};
+struct PortsOfVmReply {
+    std::string id;
+    std::string name;
+    std::vector<Port> ports;
 };
 
 struct DeleteVm {
@@ -162,6 +231,7 @@ struct HealthOfVmReply {
     bool is_ready = false;
     std::vector<Probe> probes;
     std::string boot_id;
+    std::string failure;
 };
 
 struct LogsOfVm {

@@ -146,6 +146,83 @@ struct Fields<protocol::StopVmReply> {
 };
 
 template <>
+struct Fields<protocol::KillVm> {
+    static constexpr auto list =
+        fields(field("vm", &protocol::KillVm::vm), field("signal", &protocol::KillVm::signal));
+};
+
+template <>
+struct Fields<protocol::SetVm> {
+    static constexpr auto list =
+        fields(field("vm", &protocol::SetVm::vm), field("vcpus", &protocol::SetVm::vcpus),
+               field("memory", &protocol::SetVm::memory), field("disk", &protocol::SetVm::disk),
+               field("nat", &protocol::SetVm::nat));
+};
+
+template <>
+struct Fields<protocol::SetVmReply> {
+    static constexpr auto list = fields(field("vm", &protocol::SetVmReply::vm),
+                                        field("pending", &protocol::SetVmReply::pending));
+};
+
+template <>
+struct Fields<protocol::FileSystem> {
+    static constexpr auto list = fields(field("size", &protocol::FileSystem::size),
+                                        field("used", &protocol::FileSystem::used));
+};
+
+template <>
+struct Fields<protocol::GuestStats> {
+    static constexpr auto list = fields(
+        field("cpus", &protocol::GuestStats::cpus),
+        field("cpu_busy_ms", &protocol::GuestStats::cpu_busy_ms),
+        field("cpu_idle_ms", &protocol::GuestStats::cpu_idle_ms),
+        field("load", &protocol::GuestStats::load), field("memory", &protocol::GuestStats::memory),
+        field("memory_available", &protocol::GuestStats::memory_available),
+        field("root", &protocol::GuestStats::root), field("work", &protocol::GuestStats::work));
+};
+
+template <>
+struct Fields<protocol::DiskUsage> {
+    static constexpr auto list =
+        fields(field("role", &protocol::DiskUsage::role), field("size", &protocol::DiskUsage::size),
+               field("allocated", &protocol::DiskUsage::allocated),
+               field("headroom", &protocol::DiskUsage::headroom));
+};
+
+template <>
+struct Fields<protocol::StatsOfVm> {
+    static constexpr auto list = fields(
+        field("id", &protocol::StatsOfVm::id), field("name", &protocol::StatsOfVm::name),
+        field("state", &protocol::StatsOfVm::state), field("guest", &protocol::StatsOfVm::guest),
+        field("reason", &protocol::StatsOfVm::reason),
+        field("vmm_memory", &protocol::StatsOfVm::vmm_memory),
+        field("vmm_cpu_ms", &protocol::StatsOfVm::vmm_cpu_ms),
+        field("disks", &protocol::StatsOfVm::disks),
+        field("sampled_at_ms", &protocol::StatsOfVm::sampled_at_ms));
+};
+
+template <>
+struct Fields<protocol::StatsOfVmReply> {
+    static constexpr auto list = fields(field("stats", &protocol::StatsOfVmReply::stats));
+};
+
+template <>
+struct Fields<protocol::Port> {
+    static constexpr auto list = fields(
+        field("protocol", &protocol::Port::protocol), field("address", &protocol::Port::address),
+        field("port", &protocol::Port::port), field("process", &protocol::Port::process),
+        field("endpoint", &protocol::Port::endpoint), field("note", &protocol::Port::note));
+};
+
+template <>
+struct Fields<protocol::PortsOfVmReply> {
+    static constexpr auto list = fields(field("id", &protocol::PortsOfVmReply::id),
+                                        field("name", &protocol::PortsOfVmReply::name),
+                                        field("ports", &protocol::PortsOfVmReply::ports));
+};
+
+template <>
 struct Fields<protocol::DeleteVm> {
     static constexpr auto list =
         fields(field("vm", &protocol::DeleteVm::vm), field("force", &protocol::DeleteVm::force));
@@ -167,7 +244,8 @@ template <>
 struct Fields<protocol::HealthOfVmReply> {
     static constexpr auto list = fields(field("is_ready", &protocol::HealthOfVmReply::is_ready),
                                         field("probes", &protocol::HealthOfVmReply::probes),
-                                        field("boot_id", &protocol::HealthOfVmReply::boot_id));
+                                        field("boot_id", &protocol::HealthOfVmReply::boot_id),
+                                        field("failure", &protocol::HealthOfVmReply::failure));
 };
 
 template <>

@@ -12,14 +12,16 @@ constexpr std::string_view vm_state_words[] = {"created",  "starting", "running"
 constexpr std::string_view artifact_state_words[] = {"pulling", "ready"};
 constexpr std::string_view operation_outcome_words[] = {"running", "succeeded", "failed",
                                                         "cancelled", "interrupted"};
-constexpr std::string_view resource_kind_words[] = {"link", "volume", "process", "record", "file"};
+constexpr std::string_view resource_kind_words[] = {"link",   "volume", "process",
+                                                    "record", "file",   "activation"};
 
 static_assert(std::size(vm_state_words) == static_cast<std::size_t>(VmState::deleting) + 1);
 static_assert(std::size(artifact_state_words) ==
               static_cast<std::size_t>(ArtifactState::ready) + 1);
 static_assert(std::size(operation_outcome_words) ==
               static_cast<std::size_t>(OperationOutcome::interrupted) + 1);
-static_assert(std::size(resource_kind_words) == static_cast<std::size_t>(ResourceKind::file) + 1);
+static_assert(std::size(resource_kind_words) ==
+              static_cast<std::size_t>(ResourceKind::activation) + 1);
 
 template <class Enum, std::size_t N>
 std::string_view word_of(const std::string_view (&words)[N], Enum value) {

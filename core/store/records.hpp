@@ -148,11 +148,12 @@ struct OperationRecord {
 
 /// What kind of thing on the host outlives the daemon.
 enum class ResourceKind {
-    link,     ///< what Network::attach() makes
-    volume,   ///< what Storage::create() makes
-    process,  ///< what VmBackend::start() makes
-    record,   ///< what Dns::publish() makes
-    file,     ///< what core itself writes
+    link,        ///< what Network::attach() makes
+    volume,      ///< what Storage::create() makes
+    process,     ///< what VmBackend::start() makes
+    record,      ///< what Dns::publish() makes
+    file,        ///< what core itself writes
+    activation,  ///< what Storage::activate() makes; create() leaves its disks active too
 };
 std::string_view to_string(ResourceKind kind);
 std::optional<ResourceKind> parse_resource_kind(std::string_view word);

@@ -17,6 +17,7 @@
 #include "core/guest/ssh_host_key.hpp"
 #include "core/images/initramfs.hpp"
 #include "core/vms/file_sync.hpp"
+#include "core/vms/states.hpp"
 
 namespace banger {
 
@@ -35,20 +36,9 @@ UnixTime now() {
     return std::chrono::time_point_cast<std::chrono::seconds>(std::chrono::system_clock::now());
 }
 
-bool is_live(VmState state) {
-    return state == VmState::running || state == VmState::paused || state == VmState::starting ||
-           state == VmState::stopping;
-}
-
 /// A machine that a daemon was making when it died: it never ran, and never came to rest either.
-bool is_half_made(const VmRecord& vm) { return vm.state == VmState::starting && !vm.started_at; }
-
-Error not_running(const VmRecord& vm) {
-    if (vm.state == VmState::deleting)
-        return {Errc::wrong_state, vm.name.str() + " is being deleted",
-                "Finish that: banger vm delete " + vm.name.str()};
-    return {Errc::wrong_state, vm.name.str() + " is not running",
-            "Start it: banger vm start " + vm.name.str()};
+bool is_half_made(const VmRecord& vm) {
+    return vm.state == VmState::starting && !vm.started_at && !vm.stopped_at;
 }
 
 template <class T>
@@ -228,7 +218,9 @@ Result<VmRecord> Machines::create(const CreateRequest& request, bool start, Call
     if (start) {
         BANGER_TRY(boot(vm, roles, call, watch));
     } else {
+        BANGER_TRY(release_disks(vm, roles));
         vm.state = VmState::created;
+        vm.stopped_at = now();
         BANGER_TRY(parts_.store.save_machine(vm));
     }
     if (call.stop().stop_requested()) return Error(Errc::cancelled, "cancelled");
@@ -306,6 +298,7 @@ Result<guest::GuestIdentity> Machines::read_identity(const VmId& vm) {
 Result<void> Machines::make_volumes(VmRecord& vm, const Roles3& roles, const ImageRecord& image,
                                     std::stop_token stop) {
     const BackendCapabilities can = BANGER_TRY(roles.backend->capabilities());
+    BANGER_TRY(parts_.store.record_resource(vm.id, ResourceKind::activation, vm.storage.str(), ""));
     const UniqueFd root_base = BANGER_TRY(parts_.images.open_root_file_system(image));
     const UniqueFd work_base = BANGER_TRY(parts_.images.empty_file_system(vm.disk_size));
     const auto make = [&](VolumeRole role, const UniqueFd& base, ByteCount size) -> Result<void> {
@@ -347,21 +340,18 @@ Result<VmRecord> Machines::start(const std::string& name, Call& call,
         return Error(Errc::wrong_state, vm.name.str() + " is paused", "Resume it.");
     if (vm.state == VmState::deleting) return not_running(vm);
     const Roles3 roles = BANGER_TRY(roles_of(vm));
-    // What an earlier stop could not take down.
-    if (BANGER_TRY(has_leftovers(vm))) BANGER_TRY(take_down(vm, roles));
+    // What an earlier stop could not take down: nothing starts beside it.
+    if (BANGER_TRY(has_leftovers(vm)))
+        BANGER_TRY(come_to_rest(vm, roles).context(vm.name.str() +
+                                                   " cannot start: its last run is not over"));
     Stopwatch watch(call, times);
     Rollback rollback([&](const Error& error) {
         parts_.log(LogLevel::error,
                    "while giving up the start of " + vm.name.str() + ": " + error.text());
     });
-    rollback.add("stopping " + vm.name.str(), [&] {
-        ErrorCollector errors;
-        errors.add(take_down(vm, roles));
-        vm.state = VmState::stopped;
-        vm.stopped_at = now();
-        errors.add(parts_.store.save_machine(vm));
-        return errors.result();
-    });
+    BANGER_TRY(grow_disk(vm, roles, call.stop()));
+    rollback.add("stopping " + vm.name.str(), [&] { return come_to_rest(vm, roles); });
+    BANGER_TRY(parts_.store.record_resource(vm.id, ResourceKind::activation, vm.storage.str(), ""));
     for (Volume& volume : vm.volumes) {
         const UniqueFd base = base_of(vm, volume);
         volume = BANGER_TRY(roles.storage->activate(volume, base, call.stop()));
@@ -503,7 +493,7 @@ Result<Machines::Stopped> Machines::stop(const std::string& name, Call& call) {
     Locked locked = BANGER_TRY(find_and_lock(name, call.stop()));
     VmRecord& vm = locked.vm;
     Stopped stopped{vm, false};
-    if (!is_live(vm.state)) return stopped;
+    if (!is_live(vm.state) && !BANGER_TRY(is_stuck(vm))) return stopped;
     const Roles3 roles = BANGER_TRY(roles_of(vm));
     vm.state = VmState::stopping;
     BANGER_TRY(parts_.store.save_machine(vm));
@@ -514,12 +504,7 @@ Result<Machines::Stopped> Machines::stop(const std::string& name, Call& call) {
         BANGER_TRY(parts_.store.save_machine(vm));
         return asked.error();
     }
-    ErrorCollector errors;
-    errors.add(take_down(vm, roles));
-    vm.state = VmState::stopped;
-    vm.stopped_at = now();
-    errors.add(parts_.store.save_machine(vm));
-    BANGER_TRY(errors.result());
+    BANGER_TRY(come_to_rest(vm, roles));
     stopped.vm = vm;
     return stopped;
 }
@@ -551,14 +536,9 @@ Result<void> Machines::shut_down_guest(const VmRecord& vm, const Roles3& roles,
 Result<VmRecord> Machines::kill(const std::string& name) {
     Locked locked = BANGER_TRY(find_and_lock(name, {}));
     VmRecord& vm = locked.vm;
-    if (!is_live(vm.state)) return vm;
+    if (!is_live(vm.state) && !BANGER_TRY(is_stuck(vm))) return vm;
     const Roles3 roles = BANGER_TRY(roles_of(vm));
-    ErrorCollector errors;
-    errors.add(take_down(vm, roles));
-    vm.state = VmState::stopped;
-    vm.stopped_at = now();
-    errors.add(parts_.store.save_machine(vm));
-    BANGER_TRY(errors.result());
+    BANGER_TRY(come_to_rest(vm, roles));
     return vm;
 }
 
@@ -584,14 +564,23 @@ Result<VmRecord> Machines::remove(const std::string& name, bool force, Call& cal
     return vm;
 }
 
-/// Whether something of a machine at rest is there that only a running one needs.
 Result<bool> Machines::has_leftovers(const VmRecord& vm) {
     if (vm.process || vm.link) return true;
     const std::vector<ResourceRecord> all = BANGER_TRY(parts_.store.resources_of(vm.id));
     return std::ranges::any_of(all, [](const ResourceRecord& resource) {
         return resource.kind == ResourceKind::link || resource.kind == ResourceKind::process ||
-               resource.kind == ResourceKind::record;
+               resource.kind == ResourceKind::record || resource.kind == ResourceKind::activation;
     });
+}
+
+Result<bool> Machines::is_stuck(const VmRecord& vm) {
+    if (vm.state != VmState::error) return false;
+    return has_leftovers(vm);
+}
+
+Result<void> Machines::release_disks(const VmRecord& vm, const Roles3& roles) {
+    BANGER_TRY(roles.storage->deactivate(vm.id).context("releasing the disks"));
+    return parts_.store.forget_resources(vm.id, ResourceKind::activation);
 }
 
 Result<void> Machines::take_down(VmRecord& vm, const Roles3& roles) {
@@ -613,9 +602,25 @@ Result<void> Machines::take_down(VmRecord& vm, const Roles3& roles) {
         // start() failed or never came back: remove() finds what it may have left.
         step(ResourceKind::process, ok(), "");
     }
-    step(ResourceKind::link, roles.network->detach(vm.id), "leaving the network");
-    vm.link.reset();
-    errors.add(roles.storage->deactivate(vm.id), "releasing the disks");
+    Result<void> detached = roles.network->detach(vm.id);
+    if (detached) vm.link.reset();
+    step(ResourceKind::link, std::move(detached), "leaving the network");
+    Result<void> released = release_disks(vm, roles);
+    // One that was started before activations were recorded has no entry yet.
+    if (!released)
+        (void)parts_.store.record_resource(vm.id, ResourceKind::activation, vm.storage.str(), "");
+    errors.add(std::move(released));
+    return errors.result();
+}
+
+Result<void> Machines::come_to_rest(VmRecord& vm, const Roles3& roles) {
+    Result<void> down = take_down(vm, roles);
+    vm.state = down ? VmState::stopped : VmState::error;
+    vm.error_reason = down ? std::string() : down.error().message;
+    vm.stopped_at = now();
+    ErrorCollector errors;
+    errors.add(std::move(down));
+    errors.add(parts_.store.save_machine(vm));
     return errors.result();
 }
 
@@ -641,26 +646,6 @@ Result<void> Machines::erase(VmRecord& vm, const Roles3& roles) {
     return parts_.store.remove_machine(vm.id);
 }
 
-// ---- looking -----------------------------------------------------------------------------------
-
-Result<guest::GuestHealth> Machines::health(const std::string& name, bool wait,
-                                            std::stop_token stop) {
-    const VmRecord vm = BANGER_TRY(parts_.store.find_machine(name));
-    if (!vm.process) return not_running(vm);
-    const Roles3 roles = BANGER_TRY(roles_of(vm));
-    const KeyedLock::Guard turn = BANGER_TRY(agents_.acquire(vm.id.str(), stop));
-    guest::AgentClient agent(BANGER_TRY(roles.backend->connect_agent(*vm.process)));
-    return agent.health(
-        wait ? guest::Readiness::ready : guest::Readiness::none,
-        Clock::now() + (wait ? std::chrono::milliseconds(parts_.ready_deadline) : 5000ms), stop);
-}
-
-Result<UniqueFd> Machines::console(const std::string& name) {
-    const VmRecord vm = BANGER_TRY(parts_.store.find_machine(name));
-    VmBackend* backend = BANGER_TRY(parts_.registry.vm_backend(vm.backend.str()));
-    return backend->console(vm.id);
-}
-
 // ---- after the fact ----------------------------------------------------------------------------
 
 void Machines::handle_exit(const VmId& id, const ProcessId& process) {
@@ -674,13 +659,15 @@ void Machines::handle_exit(const VmId& id, const ProcessId& process) {
 void Machines::settle_exit(VmRecord& vm) {
     ErrorCollector errors;
     const Result<Roles3> roles = roles_of(vm);
-    if (roles)
-        errors.add(take_down(vm, *roles));
-    else
+    if (roles) {
+        errors.add(come_to_rest(vm, *roles));
+    } else {
+        vm.state = VmState::error;
+        vm.error_reason = roles.error().message;
+        vm.stopped_at = now();
         errors.add(roles.error());
-    vm.state = VmState::stopped;
-    vm.stopped_at = now();
-    errors.add(parts_.store.save_machine(vm));
+        errors.add(parts_.store.save_machine(vm));
+    }
     parts_.log(LogLevel::info, vm.name.str() + " has ended");
     if (errors.has_errors())
         parts_.log(LogLevel::error,
@@ -713,10 +700,13 @@ Result<std::string> Machines::recover_machine(VmRecord& vm) {
     }
     const bool is_alive = vm.process && is_running(vm.process->process);
     if (!is_live(vm.state)) {
-        if (!BANGER_TRY(has_leftovers(vm))) return std::string();
-        BANGER_TRY(take_down(vm, roles));
-        BANGER_TRY(parts_.store.save_machine(vm));
-        return "removed what was left of the last run of " + name;
+        std::string said;
+        if (BANGER_TRY(has_leftovers(vm))) {
+            BANGER_TRY(come_to_rest(vm, roles));
+            said = "removed what was left of the last run of " + name;
+        }
+        BANGER_TRY(grow_disk(vm, roles, {}));
+        return said;
     }
     if (is_alive && vm.link && vm.state != VmState::starting) {
         // A stop that was cut off: the guest still runs, so say so.
@@ -734,11 +724,7 @@ Result<std::string> Machines::recover_machine(VmRecord& vm) {
         BANGER_TRY(shut_down_guest(vm, roles, {}, was_forced));
         what = name + " had lost its network and was stopped";
     }
-    const Result<void> down = take_down(vm, roles);
-    vm.state = VmState::stopped;
-    vm.stopped_at = now();
-    BANGER_TRY(parts_.store.save_machine(vm));
-    BANGER_TRY(down);
+    BANGER_TRY(come_to_rest(vm, roles));
     return what;
 }
 

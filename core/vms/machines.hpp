@@ -11,6 +11,7 @@
 #include "banger/result.hpp"
 #include "banger/unique_fd.hpp"
 #include "core/base/keyed_lock.hpp"
+#include "core/base/process.hpp"
 #include "core/base/rollback.hpp"
 #include "core/config/config.hpp"
 #include "core/config/sizing.hpp"
@@ -46,6 +47,24 @@ struct CreatePlan {
     PluginName storage;
     bool nat = false;
     std::vector<std::string> notes;  ///< sentences for the user: "no KVM: …"
+};
+
+/// What somebody wants changed; nothing where it stays as it is.
+struct ChangeRequest {
+    std::optional<std::uint32_t> vcpus;
+    std::optional<ByteCount> memory;
+    std::optional<ByteCount> disk;
+    std::optional<bool> nat;
+};
+
+/// What a machine uses at one moment.
+struct MachineUsage {
+    VmRecord vm;
+    std::optional<guest::GuestStats> guest;
+    std::string why_no_guest;         ///< empty when `guest` is there
+    std::optional<ProcessUsage> vmm;  ///< nothing when it does not run
+    /// None when somebody was working on the machine just then.
+    std::vector<std::pair<VolumeRole, VolumeUsage>> disks;
 };
 
 /// Where the time of a long call went.
@@ -104,11 +123,24 @@ public:
         VmRecord vm;
         bool was_forced = false;  ///< the guest did not go by itself in time
     };
-    /// Asks the guest to sync and power off, waits, then ends it. A stopped machine is success.
+    /// Asks the guest to sync and power off, waits, then ends it. A stopped machine is success; one
+    /// in `error` is tried to be brought to rest again.
     Result<Stopped> stop(const std::string& vm, Call& call);
 
-    /// Ends it now. A stopped machine is success.
+    /// Ends it now. A stopped machine is success; `error` as with stop().
     Result<VmRecord> kill(const std::string& vm);
+
+    /// Sends its VMM a signal, and does not wait for what comes of it. Errc::wrong_state when it
+    /// does not run.
+    Result<VmRecord> signal(const std::string& vm, int number);
+
+    struct Changed {
+        VmRecord vm;
+        std::vector<std::string> pending;  ///< what a running machine gets at its next start
+    };
+    /// All or nothing, also when the daemon dies in the middle: the record says what is wanted
+    /// before a disk grows, and whoever finds one smaller than that (start(), recover()) grows it.
+    Result<Changed> change(const std::string& vm, const ChangeRequest& wanted, Call& call);
 
     /// Removes the machine and everything of it. Running: without `force` the guest is stopped
     /// cleanly first. Not cancellable once it has begun to remove.
@@ -120,6 +152,16 @@ public:
 
     /// What the guest's agent says; with `wait`, when it is ready or has given up.
     Result<guest::GuestHealth> health(const std::string& vm, bool wait, std::stop_token stop);
+
+    /// Answers within 3 s, whatever the guest does.
+    Result<MachineUsage> usage(const std::string& vm, std::stop_token stop);
+
+    struct Listeners {
+        VmRecord vm;
+        std::vector<guest::GuestPort> ports;
+    };
+    /// What listens in the guest. The same deadline.
+    Result<Listeners> ports(const std::string& vm, std::stop_token stop);
 
     /// The console of a machine that was started at least once.
     Result<UniqueFd> console(const std::string& vm);
@@ -163,12 +205,28 @@ private:
                                  bool& was_forced);
     /// One machine of recover(): the sentence about what was put right, or nothing.
     Result<std::string> recover_machine(VmRecord& vm);
+    /// Whether something of a machine at rest is there, or may be, that only a running one needs.
     Result<bool> has_leftovers(const VmRecord& vm);
+    /// In `error` because its last run could not be taken down whole.
+    Result<bool> is_stuck(const VmRecord& vm);
+    Result<void> check_change(const VmRecord& vm, const Roles3& roles, const ChangeRequest& wanted);
+    /// Makes the work disk as large as the record wants it.
+    Result<void> grow_disk(VmRecord& vm, const Roles3& roles, std::stop_token stop);
+    Result<void> release_disks(const VmRecord& vm, const Roles3& roles);
     /// Everything that only a running machine needs. Runs every step.
     Result<void> take_down(VmRecord& vm, const Roles3& roles);
+    /// take_down() and the state that follows: stopped, or `error` with the reason while something
+    /// of the run could not be given back. Whoever holds it may be a VMM that was taken for dead,
+    /// so no other is started on the same disks until a later try succeeds.
+    Result<void> come_to_rest(VmRecord& vm, const Roles3& roles);
     /// take_down(), then disks, files and the record. Runs every step.
     Result<void> erase(VmRecord& vm, const Roles3& roles);
 
+    /// One short conversation with the guest's agent.
+    template <class T>
+    Result<T> ask_agent(const VmRecord& vm, std::stop_token stop,
+                        Result<T> (guest::AgentClient::*question)(guest::AgentClient::Deadline,
+                                                                  std::stop_token));
     [[nodiscard]] std::string folder_of(const VmId& vm) const;
     Result<KeyedLock::Guard> lock(const VmId& vm, std::stop_token stop);
     /// Finds the machine, takes its lock, and reads it again: it may have changed meanwhile.

@@ -205,7 +205,8 @@ Result<void> Daemon::Inside::open_server() {
             .on_dropped = [this](const Error& error) { log(LogLevel::warning, error.text()); },
             .on_activity = [this] { on_activity(); }});
     const auto to_log = [this](LogLevel level, const std::string& text) { log(level, text); };
-    BANGER_TRY(server->add(vm_interface(*machines, *store)));
+    BANGER_TRY(server->add(vm_interface(
+        *machines, *store, config.plugins.dns->has_value() ? *config.dns_zone : std::string())));
     BANGER_TRY(server->add(image_interface(*images, *store, to_log)));
     BANGER_TRY(server->add(kernel_interface(*images, *store, to_log)));
     BANGER_TRY(server->add(system_interface(

@@ -18,7 +18,8 @@
 /// and nothing else. What the methods mean is written in core/protocol/*.varlink.
 namespace banger {
 
-rpc::Interface vm_interface(Machines& machines, Store& store);
+/// `zone` is what names resolve below ("vm"), or empty when the host's resolver is not led there.
+rpc::Interface vm_interface(Machines& machines, Store& store, std::string zone);
 rpc::Interface image_interface(ImageStore& images, Store& store,
                                std::function<void(LogLevel, const std::string&)> log);
 rpc::Interface kernel_interface(ImageStore& images, Store& store,

@@ -7,11 +7,14 @@
 #include <openssl/evp.h>
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 
 #include "core/base/process.hpp"
 #include "core/protocol/vm.hpp"
 #include "core/protocol/vm_fields.hpp"
 #include "daemons/bangerd/interfaces.hpp"
+#include "daemons/bangerd/vm_ports.hpp"
+#include "daemons/bangerd/vm_signals.hpp"
 #include "varlink/io.banger.Vm.hpp"
 
 namespace banger {
@@ -22,7 +25,6 @@ using namespace std::chrono_literals;
 using namespace protocol;
 using rpc::Reporter;
 
-/// The one port that a user link forwards for ssh.
 constexpr std::uint16_t ssh_port = 22;
 
 std::optional<std::int64_t> seconds_of(const std::optional<UnixTime>& time) {
@@ -113,6 +115,43 @@ Plan to_wire(const CreatePlan& plan) {
             .image_is_present = plan.image_is_present,
             .kernel_is_present = plan.kernel_is_present,
             .notes = plan.notes};
+}
+
+FileSystem to_wire(const guest::FileSystemUsage& usage) {
+    return {usage.size_bytes, usage.used_bytes};
+}
+
+StatsOfVm to_wire(const MachineUsage& usage) {
+    StatsOfVm stats{.id = usage.vm.id.str(),
+                    .name = usage.vm.name.str(),
+                    .state = std::string(to_string(usage.vm.state)),
+                    .guest = {},
+                    .reason = usage.why_no_guest,
+                    .vmm_memory = {},
+                    .vmm_cpu_ms = {},
+                    .disks = {},
+                    .sampled_at_ms = static_cast<std::uint64_t>(
+                        std::chrono::duration_cast<std::chrono::milliseconds>(
+                            std::chrono::steady_clock::now().time_since_epoch())
+                            .count())};
+    if (usage.guest)
+        stats.guest = GuestStats{.cpus = usage.guest->cpus,
+                                 .cpu_busy_ms = usage.guest->cpu_busy_ms,
+                                 .cpu_idle_ms = usage.guest->cpu_idle_ms,
+                                 .load = usage.guest->load_1,
+                                 .memory = usage.guest->memory_total_bytes,
+                                 .memory_available = usage.guest->memory_available_bytes,
+                                 .root = to_wire(usage.guest->root),
+                                 .work = to_wire(usage.guest->work)};
+    if (usage.vmm) {
+        stats.vmm_memory = usage.vmm->resident.count();
+        stats.vmm_cpu_ms = static_cast<std::uint64_t>(usage.vmm->cpu.count());
+    }
+    for (const auto& [role, disk] : usage.disks)
+        stats.disks.push_back(
+            {std::string(to_string(role)), disk.size.count(), disk.allocated.count(),
+             disk.headroom ? std::optional(disk.headroom->count()) : std::nullopt});
+    return stats;
 }
 
 std::optional<ByteCount> bytes_of(const std::optional<std::uint64_t>& count) {
@@ -253,7 +292,7 @@ Result<LogsOfVmReply> send_logs(Machines& machines, Store& store, const LogsOfVm
 
 }  // namespace
 
-rpc::Interface vm_interface(Machines& machines, Store& store) {
+rpc::Interface vm_interface(Machines& machines, Store& store, std::string zone) {
     rpc::Interface vm("io.banger.Vm", varlink::io_banger_Vm);
     vm.job<PlanVm, PlanVmReply>(
         "Plan", {.deadline = 30s},
@@ -295,10 +334,33 @@ rpc::Interface vm_interface(Machines& machines, Store& store) {
                 recorded(store, "vm.stop", in.vm, [&] { return machines.stop(in.vm, call); }));
             return StopVmReply{{}, to_wire(stopped.vm), stopped.was_forced};
         });
-    vm.job<NamedVm, VmReply>(
-        "Kill", {}, [&](const NamedVm& in, Reporter<VmReply>&) -> Result<VmReply> {
-            return VmReply{to_wire(BANGER_TRY(
-                recorded(store, "vm.kill", in.vm, [&] { return machines.kill(in.vm); })))};
+    vm.job<KillVm, VmReply>(
+        "Kill", {}, [&](const KillVm& in, Reporter<VmReply>&) -> Result<VmReply> {
+            const int number = BANGER_TRY(signal_number(in.signal.value_or("KILL")));
+            return VmReply{to_wire(BANGER_TRY(recorded(store, "vm.kill", in.vm, [&] {
+                return number == SIGKILL ? machines.kill(in.vm) : machines.signal(in.vm, number);
+            })))};
+        });
+    vm.job<SetVm, SetVmReply>(
+        "Set", {}, [&](const SetVm& in, Reporter<SetVmReply>& call) -> Result<SetVmReply> {
+            const ChangeRequest wanted{in.vcpus, bytes_of(in.memory), bytes_of(in.disk), in.nat};
+            const Machines::Changed changed = BANGER_TRY(recorded(
+                store, "vm.set", in.vm, [&] { return machines.change(in.vm, wanted, call); }));
+            return SetVmReply{to_wire(changed.vm), changed.pending};
+        });
+    vm.job<NamedVm, StatsOfVmReply>(
+        "Stats", {},
+        [&](const NamedVm& in, Reporter<StatsOfVmReply>& call) -> Result<StatsOfVmReply> {
+            return StatsOfVmReply{to_wire(BANGER_TRY(machines.usage(in.vm, call.stop())))};
+        });
+    vm.job<NamedVm, PortsOfVmReply>(
+        "Ports", {},
+        [&, zone](const NamedVm& in, Reporter<PortsOfVmReply>& call) -> Result<PortsOfVmReply> {
+            const Machines::Listeners found = BANGER_TRY(machines.ports(in.vm, call.stop()));
+            PortsOfVmReply reply{found.vm.id.str(), found.vm.name.str(), {}};
+            for (const guest::GuestPort& port : found.ports)
+                reply.ports.push_back(port_of(found.vm, port, zone));
+            return reply;
         });
     vm.job<DeleteVm, VmReply>(
         "Delete", {}, [&](const DeleteVm& in, Reporter<VmReply>& call) -> Result<VmReply> {
@@ -317,7 +379,7 @@ rpc::Interface vm_interface(Machines& machines, Store& store) {
         [&](const HealthOfVm& in, Reporter<HealthOfVmReply>& call) -> Result<HealthOfVmReply> {
             const guest::GuestHealth health =
                 BANGER_TRY(machines.health(in.vm, in.wait, call.stop()));
-            HealthOfVmReply reply{health.ready, {}, health.boot_id};
+            HealthOfVmReply reply{health.ready, {}, health.boot_id, health.failure};
             for (const guest::Probe& probe : health.probes)
                 reply.probes.push_back({probe.name, probe.ok, probe.reason});
             return reply;

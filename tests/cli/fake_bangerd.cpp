@@ -106,6 +106,7 @@ public:
     std::condition_variable_any changed_;
     std::vector<Vm> vms_;
     std::vector<std::string> calls_;
+    std::map<std::string, std::uint64_t> samples_;  ///< of Stats, by id
     std::string held_;
     int cancelled_ = 0;
     bool ignores_cancellation_ = false;
@@ -182,6 +183,64 @@ private:
         return CreateVmReply{{}, vm, std::vector<Timing>{{"disks", 12}, {"boot", 1500}}};
     }
 
+    static Error not_running(const Vm& vm) {
+        return {Errc::wrong_state, vm.name + " is not running",
+                "Start it: banger vm start " + vm.name};
+    }
+
+    Result<SetVmReply> set(const SetVm& in, Call& call) {
+        std::string what;
+        if (in.vcpus) what += " vcpus=" + std::to_string(*in.vcpus);
+        if (in.memory) what += " memory=" + std::to_string(*in.memory);
+        if (in.disk) what += " disk=" + std::to_string(*in.disk);
+        if (in.nat) what += *in.nat ? " nat" : " no-nat";
+        BANGER_TRY(enter("Set", in.vm, &call, what));
+        const std::string id = BANGER_TRY(find(in.vm)).id;
+        const std::lock_guard lock(mutex_);
+        for (Vm& each : vms_) {
+            if (each.id != id) continue;
+            each.vcpus = in.vcpus.value_or(each.vcpus);
+            each.memory = in.memory.value_or(each.memory);
+            each.disk = in.disk.value_or(each.disk);
+            each.nat = in.nat.value_or(each.nat);
+            SetVmReply reply{each, {}};
+            if (each.state == "running" && in.vcpus) reply.pending.emplace_back("vcpus");
+            if (each.state == "running" && in.memory) reply.pending.emplace_back("memory");
+            return reply;
+        }
+        return Error(Errc::not_found, "it has gone");
+    }
+
+    /// Each answer is a second after the one before it; half of that second was busy.
+    Result<StatsOfVmReply> stats(const NamedVm& in, Call& call) {
+        BANGER_TRY(enter("Stats", in.vm, &call));
+        const Vm vm = BANGER_TRY(find(in.vm));
+        const std::lock_guard lock(mutex_);
+        const std::uint64_t second = ++samples_[vm.id];
+        StatsOfVm stats;
+        stats.id = vm.id;
+        stats.name = vm.name;
+        stats.state = vm.state;
+        stats.sampled_at_ms = second * 1000;
+        stats.disks = {{"root", 2'147'483'648, 104'857'600, 52'428'800},
+                       {"work", 8'589'934'592, 1'073'741'824, {}}};
+        if (vm.state != "running") {
+            stats.reason = vm.name + " is not running";
+            return StatsOfVmReply{stats};
+        }
+        stats.vmm_memory = 734'003'200;
+        stats.vmm_cpu_ms = second * 250;
+        stats.guest = GuestStats{2,
+                                 second * 1000,
+                                 second * 1000,
+                                 0.5,
+                                 2'000'000'000,
+                                 1'500'000'000,
+                                 {2'000'000'000, 500'000'000},
+                                 {8'000'000'000, 1'000'000'000}};
+        return StatsOfVmReply{stats};
+    }
+
     void add_vm_methods() {
         rpc::Interface vm("io.banger.Vm", varlink::io_banger_Vm);
         vm.method<PlanVm, PlanVmReply>("Plan", [this](const PlanVm& in) -> Result<PlanVmReply> {
@@ -221,10 +280,31 @@ private:
                 BANGER_TRY(enter("Stop", in.vm, &call));
                 return StopVmReply{{}, BANGER_TRY(change(in.vm, "stopped")), in.vm == "stubborn"};
             });
-        vm.job<NamedVm, VmReply>(
-            "Kill", {}, [this](const NamedVm& in, rpc::Reporter<VmReply>& call) -> Result<VmReply> {
-                BANGER_TRY(enter("Kill", in.vm, &call));
+        vm.job<KillVm, VmReply>(
+            "Kill", {}, [this](const KillVm& in, rpc::Reporter<VmReply>& call) -> Result<VmReply> {
+                BANGER_TRY(enter("Kill", in.vm, &call, in.signal ? " " + *in.signal : ""));
+                if (in.signal && *in.signal != "KILL") return VmReply{BANGER_TRY(find(in.vm))};
                 return VmReply{BANGER_TRY(change(in.vm, "stopped"))};
+            });
+        vm.job<SetVm, SetVmReply>(
+            "Set", {},
+            [this](const SetVm& in, rpc::Reporter<SetVmReply>& call) { return set(in, call); });
+        vm.job<NamedVm, StatsOfVmReply>(
+            "Stats", {}, [this](const NamedVm& in, rpc::Reporter<StatsOfVmReply>& call) {
+                return stats(in, call);
+            });
+        vm.job<NamedVm, PortsOfVmReply>(
+            "Ports", {},
+            [this](const NamedVm& in,
+                   rpc::Reporter<PortsOfVmReply>& call) -> Result<PortsOfVmReply> {
+                BANGER_TRY(enter("Ports", in.vm, &call));
+                const Vm asked = BANGER_TRY(find(in.vm));
+                if (asked.state != "running") return not_running(asked);
+                return PortsOfVmReply{
+                    asked.id,
+                    asked.name,
+                    {{"tcp", "0.0.0.0", 22, "sshd", "ssh://root@127.0.0.1:40022", ""},
+                     {"tcp", "0.0.0.0", 8080, "evil\x1b[31m", {}, "not reachable in user mode"}}};
             });
         vm.job<DeleteVm, VmReply>(
             "Delete", {},
@@ -255,7 +335,7 @@ private:
                    rpc::Reporter<HealthOfVmReply>& call) -> Result<HealthOfVmReply> {
                 BANGER_TRY(enter("Health", in.vm, &call));
                 return HealthOfVmReply{
-                    false, {{"sshd", false, "not listening"}, {"network", true, ""}}, "boot"};
+                    false, {{"sshd", false, "not listening"}, {"network", true, ""}}, "boot", ""};
             });
         vm.job<LogsOfVm, LogsOfVmReply>(
             "Logs", {},

@@ -34,7 +34,10 @@ TEST(Protocol, VmIsAsItsTextSays) {
     declare<NamedVm, VmReply>(vm, "Show");
     declare<NamedVm, CreateVmReply>(vm, "Start");
     declare<NamedVm, StopVmReply>(vm, "Stop");
-    declare<NamedVm, VmReply>(vm, "Kill");
+    declare<KillVm, VmReply>(vm, "Kill");
+    declare<SetVm, SetVmReply>(vm, "Set");
+    declare<NamedVm, StatsOfVmReply>(vm, "Stats");
+    declare<NamedVm, PortsOfVmReply>(vm, "Ports");
     declare<DeleteVm, VmReply>(vm, "Delete");
     declare<SetWorkspace, VmReply>(vm, "SetWorkspace");
     declare<HealthOfVm, HealthOfVmReply>(vm, "Health");

@@ -186,6 +186,66 @@ TEST(Machines, AFailingTeardownStepNeverSkipsTheOthers) {
     expect_nothing_left(bench);
 }
 
+/// Something still uses a disk or the link of a machine whose VMM is thought to be gone.
+class HeldBy : public testing::TestWithParam<const char*> {};
+
+TEST_P(HeldBy, NothingStartsBesideALastRunThatIsNotOver) {
+    const TempFolder folder;
+    std::atomic<bool> is_held = false;
+    const auto before = [&](const PluginCall& call) -> std::optional<Error> {
+        if (is_held && call.method == GetParam())
+            return Error(Errc::busy, "somebody uses it", "Wait for them.");
+        return std::nullopt;
+    };
+    TestCall call;
+    std::vector<StageTime> times;
+    const auto expect_refused = [&](BenchOfFakes& bench) {
+        const std::size_t before_try = bench.watched().size();
+        const Result<VmRecord> started = bench.machines().start("sandbox", call, times);
+        ASSERT_FALSE(started);
+        EXPECT_EQ(started.error().code, Errc::busy);
+        EXPECT_THAT(started.error().message, testing::HasSubstr("somebody uses it"));
+        EXPECT_EQ(bench.watched().size(), before_try) << "a second VMM on the same disks";
+        const Result<VmRecord> vm = bench.store().find_machine("sandbox");
+        EXPECT_EQ(vm->state, VmState::error);
+        EXPECT_THAT(vm->error_reason, testing::HasSubstr("somebody uses it"));
+    };
+    {
+        BenchOfFakes bench(folder.path(), before);
+        ASSERT_TRUE(bench.create(call));
+        is_held = true;
+        const Result<Machines::Stopped> stopped = bench.machines().stop("sandbox", call);
+        ASSERT_FALSE(stopped);
+        EXPECT_EQ(stopped.error().code, Errc::busy);
+        expect_refused(bench);
+        EXPECT_FALSE(bench.machines().kill("sandbox")) << "still not over";
+        expect_refused(bench);
+    }
+    {
+        BenchOfFakes bench(folder.path(), before);
+        EXPECT_THAT(bench.recovered, testing::ElementsAre(testing::HasSubstr("somebody uses it")));
+        expect_refused(bench);
+        is_held = false;
+        EXPECT_TRUE(bench.machines().start("sandbox", call, times));
+        const Result<VmRecord> vm = bench.store().find_machine("sandbox");
+        EXPECT_EQ(vm->state, VmState::running);
+        EXPECT_EQ(vm->error_reason, "");
+        // The VMM dies by itself, and the release fails again; this time stop tries anew.
+        is_held = true;
+        ASSERT_TRUE(kill_and_wait(vm->process->process));
+        bench.machines().handle_exit(vm->id, vm->process->process);
+        expect_refused(bench);
+        is_held = false;
+        EXPECT_TRUE(bench.machines().stop("sandbox", call));
+        EXPECT_EQ(bench.store().find_machine("sandbox")->state, VmState::stopped);
+        ASSERT_TRUE(bench.machines().remove("sandbox", false, call));
+        expect_nothing_left(bench);
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Roles, HeldBy, testing::Values("deactivate", "detach"),
+                         [](const auto& method) { return std::string(method.param); });
+
 TEST(Machines, StopAsksTheGuestAndStartBringsItBack) {
     const TempFolder folder;
     BenchOfFakes bench(folder.path());
