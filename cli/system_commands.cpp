@@ -1,9 +1,12 @@
+#include <sys/stat.h>
+
 #include <algorithm>
 
 #include "cli/commands.hpp"
 #include "cli/config.hpp"
 #include "cli/render/table.hpp"
 #include "cli/render/text.hpp"
+#include "cli/report.hpp"
 #include "cli/session.hpp"
 #include "cli/system_install.hpp"
 #include "core/base/child.hpp"
@@ -17,6 +20,26 @@ namespace {
 using namespace std::chrono_literals;
 using Colour = Style::Colour;
 
+/// The user's key, wherever the configuration says that it is.
+Check key_check(const Session& session) {
+    const Result<Config> config = effective_config(session.daemon.place());
+    if (!config)
+        return {"configuration", CheckStatus::fail, config.error().message, config.error().remedy};
+    const std::string& key = *config->ssh_key_path;
+    struct stat status {};
+    if (::stat(key.c_str(), &status) != 0) {
+        if (key == session.user_paths.ssh_key)
+            return {"ssh key", CheckStatus::pass, key + ", made at the first `banger vm run`", ""};
+        return {"ssh key", CheckStatus::fail,
+                key + " is not there (" + config->ssh_key_path.source.text() + ")",
+                "Correct ssh_key_path, or leave it out: banger then makes a key of its own."};
+    }
+    if ((status.st_mode & 077) != 0)
+        return {"ssh key", CheckStatus::fail, key + " can be read by others, and ssh refuses it",
+                "Run: chmod 600 " + shell_quote(key)};
+    return {"ssh key", CheckStatus::pass, key, ""};
+}
+
 /// What this command itself needs, apart from the daemon.
 std::vector<Check> own_checks(const Session& session) {
     std::vector<Check> checks;
@@ -26,9 +49,7 @@ std::vector<Check> own_checks(const Session& session) {
     else
         checks.push_back({"ssh client", CheckStatus::fail, ssh.error().message,
                           "Install it: sudo apt install openssh-client"});
-    const std::string& key = session.user_paths.ssh_key;
-    checks.push_back({"ssh key", CheckStatus::pass,
-                      path_exists(key) ? key : key + ", made at the first `banger vm run`", ""});
+    checks.push_back(key_check(session));
     const Paths& paths = session.daemon.place().paths;
     if (paths.mode == RunMode::system)
         for (Check& check : system_checks(paths.root_socket))
@@ -80,10 +101,28 @@ std::string check_lines(const std::vector<Check>& checks, const Style& style) {
     return text;
 }
 
+/// To standard output, or into a file that only its owner can read.
+Result<int> print_report(const Arguments& arguments, Session& session,
+                         const protocol::DoctorReply& reply, Terminal& terminal) {
+    const std::string report = bug_report(session, reply);
+    const std::optional<std::string> file = arguments.value("output");
+    if (!file) {
+        terminal.out(report);
+        return 0;
+    }
+    BANGER_TRY(write_file_atomic(*file, report, 0600));
+    terminal.note("written to " + *file + ": read it before you send it\n");
+    return 0;
+}
+
 Result<int> doctor(const Arguments& arguments, Context& context) {
+    if (arguments.value("output") && !arguments.has("report"))
+        return usage_error(context,
+                           {Errc::invalid_argument, "--output is for a report", "Add --report"});
     Session session = BANGER_TRY(open_session(context));
     const protocol::DoctorReply reply = examine(session);
     Terminal& terminal = context.terminal;
+    if (arguments.has("report")) return print_report(arguments, session, reply, terminal);
     if (wants_json(arguments)) {
         terminal.out(json_text(reply));
     } else {
@@ -234,11 +273,17 @@ void add_system_commands(CommandTable& table) {
          {},
          "check that this host can run machines",
          "One line a check: PASS, WARN or FAIL, with what to do. Then every setting and where it\n"
-         "comes from. The exit status is 1 when a check fails.",
+         "comes from. The exit status is 1 when a check fails.\n\n"
+         "With --report: a text for a bug report, with versions, checks, settings and the last\n"
+         "lines of the log. Keys, tokens, passwords, your name and your home are taken out; read\n"
+         "it all the same before you send it.",
          {},
          false,
-         {format_option()},
-         {{"banger doctor", "what is missing here?"}},
+         {format_option(),
+          {"--report", "", "print a text for a bug report", "", {}},
+          {"-o,--output", "FILE", "where to write the report", "standard output", {}}},
+         {{"banger doctor", "what is missing here?"},
+          {"banger doctor --report -o report.md", "for a bug report"}},
          doctor,
          nullptr});
     table.commands.push_back({"",

@@ -30,8 +30,6 @@ using Clock = std::chrono::steady_clock;
 constexpr std::string_view command_line =
     "console=ttyS0 quiet loglevel=4 panic=-1 net.ifnames=0 random.trust_cpu=on";
 
-constexpr std::string_view default_kernel = "debian-cloud";
-
 UnixTime now() {
     return std::chrono::time_point_cast<std::chrono::seconds>(std::chrono::system_clock::now());
 }

@@ -5,6 +5,7 @@
 #include <optional>
 #include <stop_token>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "banger/host.hpp"
@@ -22,6 +23,9 @@
 #include "core/store/store.hpp"
 
 namespace banger {
+
+/// What an image boots with that names no kernel.
+inline constexpr std::string_view default_kernel = "debian-cloud";
 
 /// What somebody wants of a new machine; nothing where the choice is banger's.
 struct CreateRequest {

@@ -92,6 +92,9 @@ protocol::DoctorReply examine(const SystemParts& parts, std::stop_token stop) {
     const std::string& image = *parts.config.default_image_name;
     reply.checks.push_back(
         artifact_check("default image", parts.store.find_image(image).has_value(), image));
+    const std::string kernel(default_kernel);
+    reply.checks.push_back(
+        artifact_check("default kernel", parts.store.find_kernel(kernel).has_value(), kernel));
     if (parts.scopes) reply.checks.push_back(parts.scopes->check());
     for (Check& check : parts.registry.checks(stop))
         reply.checks.push_back(std::move(check));
