@@ -25,7 +25,8 @@ using namespace std::chrono_literals;
 
 constexpr std::chrono::milliseconds direct_deadline{1000};
 constexpr std::chrono::milliseconds resolver_deadline{5000};
-constexpr const char* recipes = "See docs/DNS.md: recipes for dnsmasq, NetworkManager and others.";
+constexpr const char* recipes =
+    "See docs/dns-routing.md: recipes for dnsmasq, NetworkManager and others.";
 
 /// In the table for as long as it lives. The name is new each time, so that no resolver remembers
 /// that there was none; the address is one of documentation (RFC 5737), which resolvers that filter

@@ -29,7 +29,8 @@ constexpr std::chrono::milliseconds link_pause{20};
 /// SD_RESOLVED_DNS of the Link's ScopesMask: it has a server to ask, on an interface in use.
 constexpr std::uint64_t scope_dns = 1;
 constexpr const char* switched_off =
-    "Start it: systemctl enable --now systemd-resolved; or see docs/DNS.md for other resolvers.";
+    "Start it: systemctl enable --now systemd-resolved; or see docs/dns-routing.md for other "
+    "resolvers.";
 
 struct BusError {
     BusError() = default;
@@ -165,7 +166,7 @@ Result<ResolvedBus> ResolvedBus::connect(const std::string& address) {
     if (number >= 0) return bus;
     return Error(Errc::unavailable,
                  "there is no system bus: " + Error::from_errno(-number, "connecting").message,
-                 "Start it: systemctl start dbus; or see docs/DNS.md for other resolvers.");
+                 "Start it: systemctl start dbus; or see docs/dns-routing.md for other resolvers.");
 }
 
 Result<bool> ResolvedBus::has_resolved() {

@@ -124,7 +124,8 @@ std::vector<Check> ResolvedDns::checks(std::stop_token) {
     const Result<bool> is_there = bus->has_resolved();
     if (!is_there || !*is_there)
         return {{name, CheckStatus::warn, is_there ? "it is not running" : is_there.error().message,
-                 "Start it: systemctl enable --now systemd-resolved; docs/DNS.md has recipes for "
+                 "Start it: systemctl enable --now systemd-resolved; docs/dns-routing.md has "
+                 "recipes for "
                  "other resolvers."}};
     if (!entry_)
         return {{name, CheckStatus::warn, "it runs, and was not told of banger's names yet",
@@ -166,9 +167,10 @@ Result<void> ResolvedDns::ensure_interface(RouteEntry& entry) {
 Result<void> ResolvedDns::apply(ResolvedBus& bus) {
     BANGER_TRY(ensure_interface(*entry_));
     if (!BANGER_TRY(bus.has_resolved()))
-        return Error(Errc::unavailable, "systemd-resolved is not running",
-                     "Start it: systemctl enable --now systemd-resolved; docs/DNS.md has recipes "
-                     "for other resolvers.");
+        return Error(
+            Errc::unavailable, "systemd-resolved is not running",
+            "Start it: systemctl enable --now systemd-resolved; docs/dns-routing.md has recipes "
+            "for other resolvers.");
     if (BANGER_TRY(bus.state(entry_->index, entry_->zone)) != ResolvedBus::State::different)
         return ok();
     return bus.lead(entry_->index, entry_->zone);

@@ -258,7 +258,7 @@ TEST_F(ResolvedDnsTest, Checks) {
     host_.stop_resolved();
     const Check row = host_.dns().checks({})[0];
     EXPECT_EQ(row.status, CheckStatus::warn);
-    EXPECT_THAT(row.remedy, HasSubstr("docs/DNS.md"));
+    EXPECT_THAT(row.remedy, HasSubstr("docs/dns-routing.md"));
 }
 
 }  // namespace
