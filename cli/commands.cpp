@@ -17,6 +17,8 @@ CommandTable all_commands() {
         {"banger doctor", "check that this host can run machines"}};
     add_vm_run_commands(table);
     add_vm_commands(table);
+    add_vm_set_command(table);
+    add_vm_look_commands(table);
     add_image_commands(table);
     add_kernel_commands(table);
     add_plugin_commands(table);

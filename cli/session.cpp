@@ -35,6 +35,25 @@ private:
     std::vector<std::optional<Result<std::string>>> results_;
 };
 
+/// Threads that take one index after the other; the end of this waits for theirs.
+class Workers {
+public:
+    Workers(std::size_t count, Session& session, IndexedWork work)
+        : count_(count), work_(std::move(work)) {
+        for (std::size_t i = 0; i < std::min(count, most_at_once); ++i)
+            threads_.emplace_back([this, daemon = session.daemon.another()]() mutable {
+                for (std::size_t index = 0; (index = next_++) < count_;)
+                    work_(daemon, index);
+            });
+    }
+
+private:
+    std::size_t count_;
+    IndexedWork work_;
+    std::atomic<std::size_t> next_ = 0;
+    std::vector<std::jthread> threads_;
+};
+
 }  // namespace
 
 Result<client::DaemonPlace> daemon_place(const Context& context) {
@@ -66,15 +85,9 @@ Result<int> for_each(const std::vector<std::string>& names, Session& session, Co
     // One start of the daemon and one message when it fails.
     BANGER_TRY(session.daemon.connect());
     InOrder results(names.size());
-    std::atomic<std::size_t> next = 0;
-    const auto worker = [&] {
-        client::Daemon daemon = session.daemon.another();
-        for (std::size_t index = 0; (index = next++) < names.size();)
-            results.put(index, work(daemon, names[index]));
-    };
-    std::vector<std::jthread> workers;
-    for (std::size_t i = 0; i < std::min(names.size(), most_at_once); ++i)
-        workers.emplace_back(worker);
+    Workers workers(names.size(), session, [&](client::Daemon& daemon, std::size_t index) {
+        results.put(index, work(daemon, names[index]));
+    });
 
     int status = 0;
     for (std::size_t index = 0; index < names.size(); ++index) {
@@ -87,6 +100,22 @@ Result<int> for_each(const std::vector<std::string>& names, Session& session, Co
         }
     }
     return status;
+}
+
+Result<void> run_each(std::size_t count, Session& session, const IndexedWork& work) {
+    BANGER_TRY(session.daemon.connect());
+    const Workers workers(count, session, work);
+    return ok();
+}
+
+Result<std::vector<std::string>> named_or_running(const Arguments& arguments, Session& session) {
+    if (!arguments.words.empty()) return arguments.words;
+    const protocol::ListVmsReply all = BANGER_TRY(
+        session.daemon.call<protocol::ListVmsReply>("io.banger.Vm.List", protocol::ListVms{}));
+    std::vector<std::string> names;
+    for (const protocol::Vm& vm : all.vms)
+        if (vm.state == "running" || vm.state == "paused") names.push_back(vm.name);
+    return names;
 }
 
 int report_failure(const Error& error, Context& context, Interrupts& interrupts,

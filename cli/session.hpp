@@ -41,6 +41,14 @@ using Work = std::function<Result<std::string>(client::Daemon& daemon, const std
 Result<int> for_each(const std::vector<std::string>& names, Session& session, Context& context,
                      const Work& work);
 
+/// Calls `work` for each index below `count`, several at once, each with a connection of its own;
+/// returns when all are done.
+using IndexedWork = std::function<void(client::Daemon& daemon, std::size_t index)>;
+Result<void> run_each(std::size_t count, Session& session, const IndexedWork& work);
+
+/// The words that were given, or the names of the machines that run.
+Result<std::vector<std::string>> named_or_running(const Arguments& arguments, Session& session);
+
 /// The exit status of a call that failed. One that a signal ended (Errc::cancelled) is told with
 /// `cancelled` and ends as a shell reports signals; everything else is printed and is `status`.
 int report_failure(const Error& error, Context& context, Interrupts& interrupts,

@@ -113,11 +113,14 @@ Result<int> restart(const Arguments& arguments, Context& context) {
 
 Result<int> kill(const Arguments& arguments, Context& context) {
     Session session = BANGER_TRY(open_session(context));
+    const std::optional<std::string> signal = arguments.value("signal");
+    const bool is_end = !signal || *signal == "KILL";
     return for_each(arguments.words, session, context,
-                    [](client::Daemon& daemon, const std::string& name) -> Result<std::string> {
+                    [&](client::Daemon& daemon, const std::string& name) -> Result<std::string> {
                         const protocol::VmReply done = BANGER_TRY(daemon.call<protocol::VmReply>(
-                            "io.banger.Vm.Kill", protocol::NamedVm{name}));
-                        return "killed " + done.vm.name;
+                            "io.banger.Vm.Kill", protocol::KillVm{name, signal}));
+                        return is_end ? "killed " + done.vm.name
+                                      : "sent " + *signal + " to " + done.vm.name;
                     });
 }
 
@@ -139,7 +142,8 @@ Result<int> remove(const Arguments& arguments, Context& context) {
 }
 
 bool may_be_pruned(const protocol::Vm& vm) {
-    return vm.state == "created" || vm.state == "stopped" || vm.state == "error";
+    return vm.state == "created" || vm.state == "stopped" || vm.state == "error" ||
+           vm.state == "deleting";
 }
 
 /// Anything but a yes is a no, the end of the input too.
@@ -163,10 +167,20 @@ Result<int> prune(const Arguments& arguments, Context& context) {
             listed += "  " + vm.name + " (" + vm.state + ")\n";
         }
     if (ids.empty()) {
-        terminal.note("Every machine runs: there is nothing to delete.\n");
+        terminal.note(reply.vms.empty() ? "There are no machines.\n"
+                                        : "Every machine runs: there is nothing to delete.\n");
+        return 0;
+    }
+    if (arguments.has("dry-run")) {
+        terminal.note("These machines would be deleted, and their disks:\n");
+        terminal.out(listed);
         return 0;
     }
     if (!arguments.has("force")) {
+        if (!terminal.in_is_terminal())
+            return usage_error(context,
+                               Error(Errc::invalid_argument, "nobody is there to be asked",
+                                     "Look with `banger vm prune --dry-run`, then add -f."));
         terminal.note("These machines do not run:\n" + listed);
         if (!is_confirmed(terminal, "Delete them and their disks?")) {
             terminal.note("Nothing is deleted.\n");
@@ -272,8 +286,18 @@ void add_vm_commands(CommandTable& table) {
         {}, {{"banger vm restart sandbox", "boot it anew"}}, restart));
     table.commands.push_back(lifecycle(
         "kill", "end machines now, without asking the guest",
-        several + " As when the power fails: what the guest had not written to disk is lost.", {},
-        {{"banger vm kill sandbox", "end one that hangs"}}, kill));
+        several +
+            " As when the power fails: what the guest had not written to disk is lost. A signal "
+            "other than KILL goes to the process that runs the machine, and nothing is waited for.",
+        {{"--signal",
+          "SIGNAL",
+          "what to send",
+          "KILL",
+          {"ABRT", "HUP", "INT", "KILL", "QUIT", "TERM"}}},
+        {{"banger vm kill sandbox", "end one that hangs"},
+         {"banger vm kill --signal ABRT sandbox",
+          "end its VMM with a core dump, for a bug report"}},
+        kill));
     table.commands.push_back(lifecycle(
         "delete", "remove machines and everything of them",
         several + " A running machine is stopped first.",
@@ -282,18 +306,21 @@ void add_vm_commands(CommandTable& table) {
          {"banger vm delete one two three", "several at once"}},
         remove));
     table.commands.back().other_names = {"rm"};
-    table.commands.push_back({"vm",
-                              "prune",
-                              {},
-                              "delete every machine that does not run",
-                              "Lists them and asks first. Their disks go too.",
-                              {},
-                              false,
-                              {{"-f,--force", "", "do not ask", "", {}}},
-                              {{"banger vm prune", "see what would go, and say yes or no"},
-                               {"banger vm prune -f", "for a script"}},
-                              prune,
-                              nullptr});
+    table.commands.push_back(
+        {"vm",
+         "prune",
+         {},
+         "delete every machine that does not run",
+         "Lists them and asks first; without a terminal it deletes only with "
+         "--force. Their disks go too. Also takes those that are in error or "
+         "whose delete did not finish.",
+         {},
+         false,
+         {{"-f,--force", "", "do not ask", "", {}}, {"--dry-run", "", "only list them", "", {}}},
+         {{"banger vm prune", "see what would go, and say yes or no"},
+          {"banger vm prune -f", "for a script"}},
+         prune,
+         nullptr});
     table.commands.push_back(
         {"vm",
          "logs",

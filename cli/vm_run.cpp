@@ -1,4 +1,3 @@
-#include <charconv>
 #include <chrono>
 #include <cstdlib>
 
@@ -12,6 +11,7 @@
 #include "cli/ssh.hpp"
 #include "cli/ssh_config.hpp"
 #include "cli/ssh_files.hpp"
+#include "cli/vm_flags.hpp"
 #include "cli/vm_view.hpp"
 #include "core/base/child.hpp"
 #include "core/base/file.hpp"
@@ -61,26 +61,6 @@ private:
     Clock::time_point began_ = Clock::now();
     std::vector<protocol::Timing> stages_;
 };
-
-Result<std::optional<std::uint64_t>> size_flag(const Arguments& arguments, std::string_view name) {
-    const std::optional<std::string> text = arguments.value(name);
-    if (!text) return std::optional<std::uint64_t>();
-    const ByteCount size =
-        BANGER_TRY(ByteCount::parse(*text).context("reading --" + std::string(name)));
-    return std::optional<std::uint64_t>(size.count());
-}
-
-Result<std::optional<std::uint32_t>> count_flag(const Arguments& arguments, std::string_view name) {
-    const std::optional<std::string> text = arguments.value(name);
-    if (!text) return std::optional<std::uint32_t>();
-    std::uint32_t count = 0;
-    const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), count);
-    if (error != std::errc() || end != text->data() + text->size() || count == 0 || count > 256)
-        return Error(Errc::invalid_argument,
-                     "--" + std::string(name) + " cannot be \"" + printable(*text) + "\"",
-                     "Give a whole number from 1 to 256");
-    return std::optional<std::uint32_t>(count);
-}
 
 Result<protocol::VmRequest> request_from(const Arguments& arguments) {
     protocol::VmRequest request;

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <cstdlib>
 #include <sstream>
 
 #include "core/base/process.hpp"
@@ -82,19 +83,36 @@ FakeBangerd& CliTest::daemon() {
 }
 
 Running CliTest::start(const std::vector<std::string>& words, const std::string& input) {
+    const std::string in_path = folder_ / ("in." + std::to_string(runs_));
+    write(in_path, input, 0600);
+    const UniqueFd in(::open(in_path.c_str(), O_RDONLY | O_CLOEXEC));
+    return start_with(words, in.get());
+}
+
+Outcome CliTest::run_at_terminal(const std::vector<std::string>& words, const std::string& typed) {
+    const UniqueFd terminal(::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC));
+    char name[64];
+    if (::grantpt(terminal.get()) != 0 || ::unlockpt(terminal.get()) != 0 ||
+        ::ptsname_r(terminal.get(), name, sizeof name) != 0) {
+        ADD_FAILURE() << "no terminal";
+        return {};
+    }
+    const UniqueFd keyboard(::open(name, O_RDWR | O_NOCTTY | O_CLOEXEC));
+    EXPECT_TRUE(write_all(terminal.get(), typed));
+    return start_with(words, keyboard.get()).wait();
+}
+
+Running CliTest::start_with(const std::vector<std::string>& words, int standard_input) {
     const std::string number = std::to_string(runs_++);
     const std::string out_path = folder_ / ("out." + number);
     const std::string err_path = folder_ / ("err." + number);
-    const std::string in_path = folder_ / ("in." + number);
-    write(in_path, input, 0600);
-    const UniqueFd in(::open(in_path.c_str(), O_RDONLY | O_CLOEXEC));
     const UniqueFd out(::open(out_path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
     const UniqueFd err(::open(err_path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
     Command command;
     command.program = program_;
     command.arguments = words;
     command.environment = environment_;
-    command.standard_input = in.get();
+    command.standard_input = standard_input;
     command.standard_output = out.get();
     command.standard_error = err.get();
     Result<Child> child = spawn(command);

@@ -49,6 +49,9 @@ protected:
         return start(words, input).wait();
     }
 
+    /// The same with standard input on a terminal, where somebody types `typed`; "\4" is Ctrl-D.
+    Outcome run_at_terminal(const std::vector<std::string>& words, const std::string& typed);
+
     /// What ssh does instead: "refuse" (no key fits), "never" (nobody answers; "never-told"
     /// after telling wait_for_ssh()), "lost" (the
     /// connection breaks), "hang" (until it gets a signal, after telling wait_for_ssh()).
@@ -65,6 +68,7 @@ protected:
     std::string socket_;
 
 private:
+    Running start_with(const std::vector<std::string>& words, int standard_input);
     std::unique_ptr<FakeBangerd> daemon_;
     int runs_ = 0;
 };

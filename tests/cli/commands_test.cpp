@@ -74,6 +74,28 @@ const std::vector<std::vector<std::string>> calls = {
     {"vm", "kill", "--help"},
     {"vm", "delete", "--help"},
     {"vm", "logs", "--help"},
+    {"vm", "set", "--help"},
+    {"vm", "stats", "--help"},
+    {"vm", "ports", "--help"},
+    {"vm", "health", "--help"},
+    {"vm", "set", "sandbox", "--vcpu", "4", "--memory", "4G", "--nat"},
+    {"vm", "set", "web", "sandbox", "--disk-size", "20G", "--no-nat"},
+    {"vm", "set", "web"},
+    {"vm", "set", "web", "--nat", "--no-nat"},
+    {"vm", "set", "web", "--vcpu", "0"},
+    {"vm", "set", "web", "--memory", "-1"},
+    {"vm", "stats", "sandbox", "web"},
+    {"vm", "stats", "--format", "json"},
+    {"vm", "stats", "sandbox", "nobody"},
+    {"vm", "ports"},
+    {"vm", "ports", "web", "sandbox"},
+    {"vm", "ports", "--format", "json"},
+    {"vm", "health", "sandbox", "nobody"},
+    {"vm", "health", "--format", "json"},
+    {"vm", "kill", "--signal", "TERM", "sandbox"},
+    {"vm", "kill", "--signal", "9", "sandbox"},
+    {"vm", "kill", "--signal", "SIGKILL", "sandbox"},
+    {"vm", "prune", "--dry-run"},
     {"image", "list", "--help"},
     {"image", "pull", "--help"},
     {"image", "show", "--help"},
@@ -183,16 +205,82 @@ TEST_F(CommandsTest, RestartStopsAndStartsAndAFailedStopStartsNothing) {
     EXPECT_THAT(daemon().calls(), testing::Not(testing::Contains("Start web")));
 }
 
+TEST_F(CommandsTest, StatsAreAskedOfAllAtOnceAndOneThatHangsDelaysNobody) {
+    daemon().add(sample_vm("other"));
+    daemon().hold("Stats");
+    Running command = start({"vm", "stats", "sandbox", "other"});
+    for (const char* name : {"sandbox", "other"})
+        daemon().wait_for_call(std::string("Stats ") + name);
+    daemon().release();
+    EXPECT_EQ(command.wait().status, 0);
+}
+
+TEST_F(CommandsTest, WatchGoesOnUntilCtrlCWhichIsNoFailure) {
+    ASSERT_TRUE(ensure_folder(folder_ / "config/banger", 0700));
+    ASSERT_TRUE(write_file_atomic(folder_ / "config/banger/config.toml",
+                                  "stats_poll_interval = \"1s\"\n", 0600));
+    Running command = start({"vm", "stats", "--watch", "--format", "json"});
+    daemon().wait_for_calls("Stats sandbox", 3);
+    command.signal(2);
+    const Outcome outcome = command.wait();
+    EXPECT_EQ(outcome.status, 0);
+    EXPECT_EQ(outcome.err, "");
+    EXPECT_THAT(outcome.out, HasSubstr("\"cpu_percent\":50"));
+}
+
+TEST_F(CommandsTest, WatchStopsAtOnceAlsoWhileAGuestHangs) {
+    daemon().hold("Stats");
+    Running command = start({"vm", "stats", "sandbox", "--watch"});
+    daemon().wait_for_call("Stats sandbox");
+    command.signal(15);
+    EXPECT_EQ(command.wait().status, 0);
+    daemon().wait_for_cancelled(1);
+}
+
+TEST_F(CommandsTest, WhereNothingRunsThereIsNothingToSee) {
+    EXPECT_EQ(run({"vm", "stop", "sandbox"}).status, 0);
+    for (const char* command : {"stats", "ports", "health"}) {
+        EXPECT_THAT(run({"vm", command}).err, HasSubstr("No machine runs"));
+        EXPECT_EQ(run({"vm", command, "--format", "json"}).out, "[]\n");
+    }
+}
+
+TEST_F(CommandsTest, AStoppedMachineIsNotHealthy) {
+    daemon().fail("Health", "web", Error(Errc::wrong_state, "web is not running", "Start it."));
+    const Outcome outcome = run({"vm", "health", "web"});
+    EXPECT_EQ(outcome.status, 1);
+    EXPECT_THAT(outcome.out, HasSubstr("web is not running"));
+    EXPECT_EQ(outcome.err, "");
+}
+
+TEST_F(CommandsTest, PruneWithoutATerminalNeedsForce) {
+    const Outcome outcome = run({"vm", "prune"}, "y\n");
+    EXPECT_EQ(outcome.status, 2);
+    EXPECT_THAT(outcome.err, HasSubstr("add -f"));
+    EXPECT_EQ(daemon().names().size(), 3U);
+}
+
+TEST_F(CommandsTest, PruneTakesWhateverDoesNotRun) {
+    for (const char* state : {"created", "deleting", "starting", "paused"}) {
+        protocol::Vm vm = stopped(state);
+        vm.state = state;
+        daemon().add(vm);
+    }
+    EXPECT_EQ(run({"vm", "prune", "-f"}).out,
+              "deleted web\ndeleted broken\ndeleted created\ndeleted deleting\n");
+    EXPECT_THAT(daemon().names(), ElementsAre("sandbox", "starting", "paused"));
+}
+
 TEST_F(CommandsTest, PruneAsksAndOnlyAYesDeletes) {
-    for (const char* no : {"", "\n", "n\n", "yesterday\n"}) {
-        const Outcome outcome = run({"vm", "prune"}, no);
+    for (const char* no : {"\4", "\n", "n\n", "yesterday\n"}) {
+        const Outcome outcome = run_at_terminal({"vm", "prune"}, no);
         EXPECT_EQ(outcome.status, 1);
         EXPECT_EQ(outcome.err,
                   "These machines do not run:\n  web (stopped)\n  broken (error)\n"
                   "Delete them and their disks? [y/N] Nothing is deleted.\n");
     }
     EXPECT_EQ(daemon().names().size(), 3U);
-    EXPECT_EQ(run({"vm", "prune"}, "y\n").out, "deleted web\ndeleted broken\n");
+    EXPECT_EQ(run_at_terminal({"vm", "prune"}, "y\n").out, "deleted web\ndeleted broken\n");
     EXPECT_THAT(daemon().names(), ElementsAre("sandbox"));
 }
 

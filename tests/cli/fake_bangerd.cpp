@@ -334,6 +334,7 @@ private:
             [this](const HealthOfVm& in,
                    rpc::Reporter<HealthOfVmReply>& call) -> Result<HealthOfVmReply> {
                 BANGER_TRY(enter("Health", in.vm, &call));
+                BANGER_TRY(find(in.vm));
                 return HealthOfVmReply{
                     false, {{"sshd", false, "not listening"}, {"network", true, ""}}, "boot", ""};
             });
@@ -497,11 +498,12 @@ std::vector<std::string> FakeBangerd::calls() const {
     return inside_->calls_;
 }
 
-void FakeBangerd::wait_for_call(const std::string& beginning) {
+void FakeBangerd::wait_for_calls(const std::string& beginning, int count) {
     std::unique_lock lock(inside_->mutex_);
     inside_->changed_.wait(lock, [&] {
-        return std::ranges::any_of(
-            inside_->calls_, [&](const std::string& call) { return call.starts_with(beginning); });
+        return std::ranges::count_if(inside_->calls_, [&](const std::string& call) {
+                   return call.starts_with(beginning);
+               }) >= count;
     });
 }
 

@@ -32,7 +32,8 @@ public:
     /// "Create sandbox", "Delete 0123456789ab force", in the order in which they began.
     [[nodiscard]] std::vector<std::string> calls() const;
     /// Blocks until a call that begins so was made.
-    void wait_for_call(const std::string& beginning);
+    void wait_for_call(const std::string& beginning) { wait_for_calls(beginning, 1); }
+    void wait_for_calls(const std::string& beginning, int count);
     /// A call of this method blocks until release() or until its caller goes, which ends it with
     /// Errc::cancelled.
     void hold(const std::string& method);
