@@ -41,7 +41,7 @@ using Bus = std::unique_ptr<sd_bus, BusCloser>;
 using Message = std::unique_ptr<sd_bus_message, MessageCloser>;
 
 struct BusError {
-    sd_bus_error error = SD_BUS_ERROR_NULL;
+    sd_bus_error error{};
     BusError() = default;
     ~BusError() { sd_bus_error_free(&error); }
     BusError(const BusError&) = delete;

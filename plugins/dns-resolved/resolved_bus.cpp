@@ -37,7 +37,7 @@ struct BusError {
     ~BusError() { sd_bus_error_free(&value); }
     BusError(const BusError&) = delete;
     BusError& operator=(const BusError&) = delete;
-    sd_bus_error value = SD_BUS_ERROR_NULL;
+    sd_bus_error value{};
 };
 struct Unref {
     void operator()(sd_bus_message* message) const { sd_bus_message_unref(message); }

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <climits>
+#include <cstring>
 #include <map>
 
 #include "core/base/file.hpp"
@@ -23,7 +24,6 @@ namespace banger {
 
 namespace {
 
-constexpr VolumeRole all_roles[] = {VolumeRole::root, VolumeRole::work};
 constexpr DiskFormat all_formats[] = {DiskFormat::raw, DiskFormat::qcow2};
 constexpr char part_suffix[] = ".part";
 
@@ -182,7 +182,7 @@ std::optional<std::uint64_t> unshared_bytes(int fd) {
     auto* const map = reinterpret_cast<fiemap*>(memory.data());
     std::uint64_t bytes = 0;
     for (std::uint64_t from = 0;;) {
-        *map = {};
+        std::memset(memory.data(), 0, sizeof(fiemap));
         map->fm_start = from;
         map->fm_length = FIEMAP_MAX_OFFSET - from;
         map->fm_extent_count = batch;

@@ -830,7 +830,7 @@ TEST_F(PathTest, FiftyClientsAtOnce) {
 TEST_F(PathTest, ClientsOverTheLimitWaitTheirTurn) {
     ServerTest::stop();
     start({.connections = 1}, 0ms);
-    on_io([&] { ASSERT_TRUE(server_->listen(std::move(listen_at(path_).value()))); });
+    on_io([&] { ASSERT_TRUE(server_->listen(listen_at(path_).value())); });
     Result<Connection> first = Connection::connect(path_, 20s);
     ASSERT_TRUE(first);
     ASSERT_TRUE(first->call<NowReply>("io.banger.Clock.Now", Nothing{}));

@@ -46,7 +46,7 @@ TEST(Layout, AWorkDiskIsAFile) {
 
 TEST(Layout, TheStoreHoldsAChangeOfEveryChunk) {
     for (const std::uint32_t chunk_sectors : {8u, 32u, 128u}) {
-        for (const std::uint64_t mib : {1, 2, 1023, 1024, 51200}) {
+        for (const std::uint64_t mib : {1U, 2U, 1023U, 1024U, 51200U}) {
             const ByteCount base = ByteCount::mib(mib);
             const std::uint64_t chunk = chunk_sectors * sector_size;
             // As dm-snap-persistent.c counts: a header, and for every chunk/16 exceptions a chunk.

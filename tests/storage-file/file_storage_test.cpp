@@ -291,7 +291,7 @@ TEST(FileStorage, WhatACrashLeftIsRemoved) {
 
 /// How long that takes is measured by `./dev bench disk`.
 TEST(FileStorage, ADiskTakesNextToNothingWhateverItsSize) {
-    for (const std::uint64_t gib : {1, 20}) {
+    for (const std::uint64_t gib : {1U, 20U}) {
         Fixture f;
         ASSERT_EQ(::ftruncate(f.base.get(), static_cast<off_t>(gib << 30)), 0);
         const Result<Volume> volume = f.storage.create(
