@@ -11,10 +11,11 @@ namespace banger::cli {
 
 /// Text in a table. Foreign text becomes printable() here.
 struct Cell {
-    Cell(std::string_view value,
-         Style::Colour shade = Style::Colour::none);                   // NOLINT: a row of texts
-    Cell(const std::string& value) : Cell(std::string_view(value)) {}  // NOLINT
-    Cell(const char* value) : Cell(std::string_view(value)) {}         // NOLINT
+    // NOLINTBEGIN(google-explicit-constructor): a row is written as a list of texts
+    Cell(std::string_view value, Style::Colour shade = Style::Colour::none);
+    Cell(const std::string& value) : Cell(std::string_view(value)) {}
+    Cell(const char* value) : Cell(std::string_view(value)) {}
+    // NOLINTEND(google-explicit-constructor)
     std::string text;
     Style::Colour colour;
 };

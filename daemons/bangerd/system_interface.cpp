@@ -26,6 +26,7 @@ constexpr ByteCount low_disk = ByteCount::gib(5);
 
 std::vector<std::string> words_of(const std::vector<Role>& roles) {
     std::vector<std::string> words;
+    words.reserve(roles.size());
     for (const Role role : roles)
         words.emplace_back(to_string(role));
     return words;

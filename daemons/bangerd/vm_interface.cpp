@@ -88,6 +88,7 @@ Vm to_wire(const VmRecord& vm) {
 
 std::vector<Timing> to_wire(const std::vector<StageTime>& times) {
     std::vector<Timing> timings;
+    timings.reserve(times.size());
     for (const StageTime& time : times)
         timings.push_back({time.stage, static_cast<std::uint64_t>(time.took.count())});
     return timings;

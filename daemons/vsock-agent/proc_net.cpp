@@ -136,6 +136,7 @@ std::vector<GuestPort> listening_ports() {
     }
     find_owners(sockets);
     std::vector<GuestPort> ports;
+    ports.reserve(sockets.size());
     for (ListeningSocket& socket : sockets)
         ports.push_back(std::move(socket.port));
     std::ranges::sort(ports, {}, [](const GuestPort& port) {

@@ -167,8 +167,8 @@ public:
     }
 
 private:
-    Table(YAML::Node node, std::string_view what, std::string_view file)
-        : node_(std::move(node)), what_(what), file_(file) {}
+    Table(const YAML::Node& node, std::string_view what, std::string_view file)
+        : node_(node), what_(what), file_(file) {}
     const YAML::Node node_;
     std::string_view what_;
     std::string_view file_;
