@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdlib>
 #include <optional>
 
@@ -6,6 +7,7 @@
 #include "cli/render/table.hpp"
 #include "cli/session.hpp"
 #include "core/base/file.hpp"
+#include "core/base/names.hpp"
 #include "core/config/sizing.hpp"
 #include "core/plugins/manifest.hpp"
 
@@ -48,23 +50,38 @@ Result<Config> effective_config(const client::DaemonPlace& place) {
 
 namespace {
 
-/// `[plugin.NAME]` against the schema in the plugin's manifest. A plugin that is not found here is
-/// left to the daemon, which knows all of its folders.
-Result<void> check_plugin_tables(const Config& config, const std::string& program) {
-    const std::string folder = parent_path(parent_path(program)) + "/lib/banger/plugins/";
-    for (const auto& [name, table] : config.plugin_tables) {
-        const std::string path = folder + name + ".toml";
-        const Result<std::string> text = read_file(path, ByteCount::mib(1));
-        if (!text) continue;
-        const Manifest manifest = BANGER_TRY(parse_manifest(*text, path));
-        for (const auto& [key, value] : table.settings) {
-            const Result<Settings> checked = check_settings(manifest, {{key, value}});
-            if (checked) continue;
-            Error error = checked.error();
-            error.message = table.sources.at(key).text() + ": " + error.message;
-            return error;
-        }
+/// `[plugin.NAME]` against the schema in the plugin's manifest, as the daemon does it.
+Result<void> check_plugin_table(const std::string& name, const PluginTable& table,
+                                const std::string& folder, const std::vector<std::string>& names) {
+    if (std::ranges::count(names, name) == 0) {
+        const std::optional<std::string> near = nearest_word(name, names);
+        return Error(Errc::invalid_argument,
+                     table.source.text() + ": there is no plugin " + banger::quoted(name),
+                     near ? "Did you mean [plugin." + *near + "]?"
+                          : "Remove the table, or install the plugin.");
     }
+    const std::string path = folder + "/" + name + ".toml";
+    const std::string text = BANGER_TRY(read_file(path, ByteCount::mib(1)));
+    const Manifest manifest = BANGER_TRY(parse_manifest(text, path));
+    for (const auto& [key, value] : table.settings) {
+        const Result<Settings> checked = check_settings(manifest, {{key, value}});
+        if (checked) continue;
+        Error error = checked.error();
+        error.message = table.sources.at(key).text() + ": " + error.message;
+        return error;
+    }
+    return ok();
+}
+
+Result<void> check_plugin_tables(const Config& config, const std::string& program) {
+    const std::string folder = parent_path(parent_path(program)) + "/lib/banger/plugins";
+    const Result<std::vector<std::string>> files = list_folder(folder);
+    if (!files) return ok();  // the daemon has them, and will say
+    std::vector<std::string> names;
+    for (const std::string& file : *files)
+        if (file.ends_with(".toml")) names.push_back(file.substr(0, file.size() - 5));
+    for (const auto& [name, table] : config.plugin_tables)
+        BANGER_TRY(check_plugin_table(name, table, folder, names));
     return ok();
 }
 

@@ -47,9 +47,14 @@ Error explain(const CommandSpec& command, const std::vector<std::string>& words,
 Result<void> check_words(const CommandSpec& command, const Arguments& arguments) {
     const Words& expected = command.words;
     const std::string name = "`banger " + command.full_name() + "`";
-    if (arguments.words.size() < expected.minimum)
+    if (arguments.words.size() < expected.minimum) {
+        std::string example;
+        if (!command.examples.empty())
+            example =
+                "For example, to " + command.summary + ": " + command.examples[0].line + "\n  ";
         return Error(Errc::invalid_argument, name + " needs " + expected.name,
-                     see_help(command.full_name()));
+                     example + see_help(command.full_name()));
+    }
     if (arguments.words.size() > expected.maximum) {
         const std::string& extra = arguments.words[expected.maximum];
         std::string remedy = see_help(command.full_name());
@@ -167,6 +172,12 @@ Result<Destination> find_destination(const CommandTable& table,
     const auto is_help = [](const std::string& word) {
         return word == "--help" || word == "-h" || word == "help";
     };
+    if (words.size() > 1 && words[0] == "help") {
+        // `banger help vm run` is `banger vm run --help`.
+        std::vector<std::string> asked(words.begin() + 1, words.end());
+        asked.emplace_back("--help");
+        return find_destination(table, asked);
+    }
     if (words.empty() || is_help(words[0])) return destination;
     if (words[0] == "--version") {
         destination.wants_version = true;

@@ -77,6 +77,10 @@ Result<PluginInfo> find_plugin(const protocol::PluginsReply& reply, const std::s
 Result<int> info(const Arguments& arguments, Context& context) {
     const protocol::PluginsReply reply = BANGER_TRY(plugins(context));
     const PluginInfo plugin = BANGER_TRY(find_plugin(reply, arguments.words[0]));
+    if (arguments.has("quiet")) {
+        context.terminal.out(plugin.name + "\n");
+        return 0;
+    }
     if (wants_json(arguments)) {
         context.terminal.out(json_text(plugin));
         return 0;
@@ -154,7 +158,7 @@ void add_plugin_commands(CommandTable& table) {
          "",
          {"PLUGIN", 1, 1},
          false,
-         {format_option()},
+         {format_option(), quiet_option("print the name alone")},
          {{"banger plugin info vmm-qemu", "its roles, privilege, file and digest"}},
          info,
          nullptr});

@@ -12,11 +12,16 @@ namespace banger::cli {
 
 namespace {
 
+std::string_view variable(const char* name) {
+    const char* const value = std::getenv(name);
+    return value ? value : "";
+}
+
 bool wants_colours(bool is_terminal) {
-    const char* no_color = std::getenv("NO_COLOR");
-    const char* term = std::getenv("TERM");
-    return is_terminal && (no_color == nullptr || *no_color == '\0') && term != nullptr &&
-           std::string_view(term) != "dumb";
+    if (!variable("NO_COLOR").empty() || variable("CLICOLOR") == "0") return false;
+    const std::string_view force = variable("CLICOLOR_FORCE");
+    if (!force.empty() && force != "0") return true;
+    return is_terminal && !variable("TERM").empty() && variable("TERM") != "dumb";
 }
 
 unsigned width_of(int fd) {

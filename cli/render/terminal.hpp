@@ -23,7 +23,8 @@ private:
 /// everything else: errors, notes, the spec line, progress.
 class Terminal {
 public:
-    /// Looks at descriptors 0 to 2, and at NO_COLOR (no-color.org), TERM and COLUMNS.
+    /// Looks at descriptors 0 to 2, at NO_COLOR (no-color.org), CLICOLOR and CLICOLOR_FORCE
+    /// (bixense.com/clicolors), and at TERM.
     static Terminal of_process();
 
     /// Writes all of it. A failure is kept for check_output(): most callers have nothing better to

@@ -83,6 +83,7 @@ struct Registry::State {
     Result<Roles> choose_one(Role role, const std::string& name);
     Result<Entry*> load(std::string_view name, Role role);
     Result<void> load(Entry& entry);
+    Result<Settings> settings_of(const Manifest& manifest) const;
     Result<Roles> load_here(Entry& entry);
     Result<Roles> reach_in_root(Entry& entry);
     void open_library(Entry& entry);
@@ -134,7 +135,8 @@ Result<void> Registry::State::check_tables() {
         if (std::ranges::find(refusals, name, &Refusal::name) != refusals.end()) continue;
         const std::optional<std::string> near = nearest_word(name, names({}));
         return Error(Errc::invalid_argument,
-                     "the configuration has a table [plugin." + name + "], but no plugin " +
+                     (options.place_of ? options.place_of(name, "") + ": " : "") +
+                         "the configuration has a table [plugin." + name + "], but no plugin " +
                          quoted(name) + " is installed",
                      near ? "Did you mean [plugin." + *near + "]?"
                           : "Remove the table, or install the plugin.");
@@ -190,14 +192,28 @@ Result<void> Registry::State::load(Entry& entry) {
     return refuse(entry, accepted.error()).error();
 }
 
+/// What the user wrote, checked, over the defaults. An error says where it stands.
+Result<Settings> Registry::State::settings_of(const Manifest& manifest) const {
+    const auto found = options.settings.find(manifest.name.str());
+    const Settings written = found == options.settings.end() ? Settings{} : found->second;
+    Result<Settings> settings = check_settings(manifest, written);
+    if (settings || !options.place_of) return settings;
+    for (const auto& [key, value] : written) {
+        const Result<Settings> one = check_settings(manifest, {{key, value}});
+        if (one) continue;
+        Error error = one.error();
+        error.message = options.place_of(manifest.name.str(), key) + ": " + error.message;
+        return error;
+    }
+    return settings;
+}
+
 Result<Roles> Registry::State::load_here(Entry& entry) {
     const PluginName& name = entry.manifest.name;
     open_library(entry);
     if (entry.refusal) return entry.refusal->error();
 
-    const auto written = options.settings.find(name.str());
-    Result<Settings> settings = check_settings(
-        entry.manifest, written == options.settings.end() ? Settings{} : written->second);
+    Result<Settings> settings = settings_of(entry.manifest);
     // The user's mistake, not the plugin's: nothing is kept, the next attempt may be right.
     if (!settings) return std::move(settings).error();
     Result<std::unique_ptr<PluginHost>> host = PluginHost::create(

@@ -44,6 +44,8 @@ struct RegistryOptions {
     RoleChoice choice;
     /// `[plugin.NAME]` tables as written, by plugin name.
     std::map<std::string, Settings, std::less<>> settings;
+    /// "FILE:LINE" of a plugin's setting, or of its table when `key` is empty. For messages.
+    std::function<std::string(const std::string& plugin, const std::string& key)> place_of = {};
     PluginFolders own_folders;
     PluginLog log;    ///< optional
     CallHooks hooks;  ///< optional; without slow_call, slow calls become lines of `log`

@@ -35,6 +35,15 @@ RoleChoice choice_of(const Config& config) {
             .image_sources = *config.plugins.image_sources};
 }
 
+/// Where a plugin's setting stands, for messages.
+std::string place_of(const Config& config, const std::string& plugin, const std::string& key) {
+    const auto table = config.plugin_tables.find(plugin);
+    if (table == config.plugin_tables.end()) return "default";
+    const auto source = table->second.sources.find(key);
+    return source == table->second.sources.end() ? table->second.source.text()
+                                                 : source->second.text();
+}
+
 std::map<std::string, Settings, std::less<>> settings_of(const Config& config) {
     std::map<std::string, Settings, std::less<>> settings;
     for (const auto& [name, table] : config.plugin_tables)
@@ -128,6 +137,8 @@ Result<void> Daemon::Inside::open_plugins() {
         .owner = ::geteuid(),
         .choice = choice_of(config),
         .settings = settings_of(config),
+        .place_of = [this](const std::string& plugin,
+                           const std::string& key) { return place_of(config, plugin, key); },
         .own_folders = {paths.state + "/plugins", paths.cache + "/plugins", paths.run + "/p"},
         .log =
             [this](LogLevel level, std::string_view plugin, std::string_view message) {

@@ -337,6 +337,41 @@ TEST_F(CommandsTest, VersionNamesBoth) {
     EXPECT_THAT(run({"version", "--format", "json"}).out, HasSubstr("\"mode\": \"user\""));
 }
 
+/// The command on a terminal of its own, as script(1) makes one.
+TEST_F(CommandsTest, ColoursAreForATerminalAndOnlyWhereTheyAreWanted) {
+    const auto shows_colours = [&](bool has_terminal,
+                                   std::map<std::string, std::string> variables) {
+        Command command;
+        command.program = has_terminal ? "/usr/bin/script" : program_;
+        command.arguments = {"vm", "list"};
+        if (has_terminal) command.arguments = {"-qec", program_ + " vm list", "/dev/null"};
+        command.environment = environment_;
+        command.environment["TERM"] = "xterm";
+        for (const auto& [name, value] : variables)
+            command.environment[name] = value;
+        const Result<CommandOutput> output =
+            run_command(command, std::chrono::seconds(30), ByteCount::mib(1), {});
+        EXPECT_TRUE(output && output->status.is_success());
+        EXPECT_THAT(output->standard_output, HasSubstr("sandbox"));
+        return output->standard_output.find("\x1b[") != std::string::npos;
+    };
+    EXPECT_TRUE(shows_colours(true, {}));
+    EXPECT_TRUE(shows_colours(true, {{"NO_COLOR", ""}}));
+    EXPECT_FALSE(shows_colours(true, {{"NO_COLOR", "1"}}));
+    EXPECT_FALSE(shows_colours(true, {{"CLICOLOR", "0"}}));
+    EXPECT_FALSE(shows_colours(true, {{"TERM", "dumb"}}));
+    EXPECT_FALSE(shows_colours(false, {}));
+    EXPECT_TRUE(shows_colours(false, {{"CLICOLOR_FORCE", "1"}}));
+    EXPECT_FALSE(shows_colours(false, {{"CLICOLOR_FORCE", "1"}, {"NO_COLOR", "1"}}));
+}
+
+TEST_F(CommandsTest, HelpIsAlsoAWord) {
+    EXPECT_EQ(run({"help", "vm", "list"}).out, run({"vm", "list", "--help"}).out);
+    EXPECT_EQ(run({"help", "vm"}).out, run({"vm"}).out);
+    EXPECT_EQ(run({"help"}).out, run({}).out);
+    EXPECT_EQ(run({"help", "vn"}).status, 2);
+}
+
 TEST_F(CommandsTest, AFullDiskUnderStandardOutputIsAnError) {
     Command command;
     command.program = "/bin/sh";
