@@ -59,9 +59,10 @@ public:
     }
 
     void commands_of(const std::string& group) {
-        if (group.empty())
-            for (const Group& each : table_.groups)
-                add(each.name, each.summary);
+        const std::string prefix = group.empty() ? "" : group + " ";
+        for (const Group& each : table_.groups)
+            if (each.name.starts_with(prefix) && each.name.find(' ', prefix.size()) == prefix.npos)
+                add(each.name.substr(prefix.size()), each.summary);
         for (const CommandSpec& command : table_.commands)
             if (command.group == group) add(command.name, command.summary);
         if (current_.starts_with('-')) {
@@ -260,8 +261,17 @@ Candidates complete(const CommandTable& table, std::span<const std::string> word
                     const AskNames& ask) {
     if (words.empty()) return {};
     Completer completer(table, ask, words.back());
-    const Group* const group = words.size() > 1 ? table.find_group(words[0]) : nullptr;
-    const std::size_t at = group ? 1 : 0;
+    // A group may lie in another: "vm", "vm workspace".
+    const Group* group = nullptr;
+    std::size_t at = 0;
+    std::string name;
+    for (std::size_t count = 1; count < words.size(); ++count) {
+        name += (name.empty() ? "" : " ") + words[count - 1];
+        const Group* const found = table.find_group(name);
+        if (!found) break;
+        group = found;
+        at = count;
+    }
     if (words.size() == at + 1) {
         completer.commands_of(group ? group->name : "");
         return completer.take();

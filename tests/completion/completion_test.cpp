@@ -1,5 +1,8 @@
 #include <gmock/gmock.h>
 
+#include <algorithm>
+#include <sstream>
+
 #include "cli/complete.hpp"
 #include "cli/completion.hpp"
 
@@ -61,8 +64,12 @@ TEST_F(CompletionTest, CommandsAndGroupsComeFromTheTable) {
     const CommandTable table = all_commands();
     const std::vector<std::string> first = words({""});
     EXPECT_THAT(first, IsSupersetOf({"vm", "image", "doctor", "ps", "completion"}));
-    EXPECT_EQ(first.size(), table.groups.size() + static_cast<std::size_t>(std::ranges::count(
-                                                      table.commands, "", &CommandSpec::group)));
+    const auto is_outer = [](const Group& group) {
+        return group.name.find(' ') == group.name.npos;
+    };
+    EXPECT_EQ(static_cast<std::ptrdiff_t>(first.size()),
+              std::ranges::count_if(table.groups, is_outer) +
+                  std::ranges::count(table.commands, "", &CommandSpec::group));
     EXPECT_THAT(words({"vm", "sto"}), ElementsAre("stop"));
     EXPECT_THAT(words({"vmm"}), IsEmpty());
     EXPECT_THAT(words({"nothing", ""}), IsEmpty());
@@ -98,6 +105,30 @@ TEST_F(CompletionTest, FlagsAreOfferedUntilTheyAreUsed) {
     EXPECT_THAT(words({"completion", ""}), ElementsAre("bash", "zsh", "fish", "powershell"));
 }
 
+TEST_F(CompletionTest, AGroupInAGroupIsOfferedAndEntered) {
+    CommandTable table;
+    table.groups = {{"vm", "", "", {}}, {"vm workspace", "", "", {}}};
+    CommandSpec command;
+    command.group = "vm workspace";
+    command.name = "prepare";
+    command.words = {"VM PATH", 1, 2};
+    table.commands = {command};
+    const auto offered = [&](const std::vector<std::string>& typed) {
+        const Candidates found =
+            complete(table, typed, [](Living, const std::string&) -> std::vector<Candidate> {
+                return {{"sandbox", ""}};
+            });
+        paths = found.paths;
+        return found.words.empty() ? std::string() : found.words.front().word;
+    };
+    EXPECT_EQ(offered({""}), "vm");
+    EXPECT_EQ(offered({"vm", "w"}), "workspace");
+    EXPECT_EQ(offered({"vm", "workspace", ""}), "prepare");
+    EXPECT_EQ(offered({"vm", "workspace", "prepare", ""}), "sandbox");
+    EXPECT_EQ(offered({"vm", "workspace", "prepare", "sandbox", ""}), "");
+    EXPECT_EQ(paths, Candidates::Paths::folders);
+}
+
 TEST_F(CompletionTest, WhatFollowsTheSeparatorIsTheGuests) {
     EXPECT_THAT(words({"vm", "ssh", "web", "--", ""}), IsEmpty());
     EXPECT_THAT(words({"vm", "ssh", "web", "--", "ls", "--"}), IsEmpty());
@@ -108,8 +139,9 @@ TEST_F(CompletionTest, EveryFlagAndWordOfTheTableCanBeCompleted) {
     // A new command takes part without anybody thinking of it.
     for (const CommandSpec& command : all_commands().commands) {
         std::vector<std::string> typed;
-        if (!command.group.empty()) typed.push_back(command.group);
-        typed.push_back(command.name);
+        std::istringstream name(command.full_name());
+        for (std::string word; name >> word;)
+            typed.push_back(word);
         typed.emplace_back("--");
         EXPECT_THAT(words(typed), testing::Contains("--help")) << command.full_name();
         for (const Option& option : command.options)
