@@ -4,6 +4,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -80,7 +81,7 @@ struct CommandSpec {
 };
 
 struct Group {
-    std::string name;
+    std::string name;  ///< "vm"; "vm workspace" for one inside another
     std::string summary;
     std::string details;
     std::vector<Example> examples;
@@ -93,6 +94,9 @@ struct CommandTable {
     std::vector<CommandSpec> commands;
 
     [[nodiscard]] const Group* find_group(std::string_view name) const;
+    /// The group that the first words name, "vm" or "vm workspace", and how many words that took.
+    [[nodiscard]] const Group* find_group(std::span<const std::string> words,
+                                          std::size_t& taken) const;
     /// By name or other name.
     [[nodiscard]] const CommandSpec* find(std::string_view group, std::string_view name) const;
 };

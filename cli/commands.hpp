@@ -9,6 +9,7 @@ void add_vm_commands(CommandTable& table);
 void add_vm_look_commands(CommandTable& table);  ///< stats, ports, health
 void add_vm_set_command(CommandTable& table);
 void add_vm_run_commands(CommandTable& table);  ///< run, create, ssh
+void add_workspace_commands(CommandTable& table);  ///< prepare, export, exec
 void add_image_commands(CommandTable& table);
 void add_kernel_commands(CommandTable& table);
 void add_plugin_commands(CommandTable& table);

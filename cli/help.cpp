@@ -72,6 +72,9 @@ Rows commands_of(const CommandTable& table, const std::string& group) {
     Rows rows;
     for (const CommandSpec& command : table.commands)
         if (command.group == group) rows.emplace_back(command.name, command.summary);
+    for (const Group& each : table.groups)
+        if (!group.empty() && each.name.starts_with(group + " "))
+            rows.emplace_back(each.name.substr(group.size() + 1), each.summary);
     return rows;
 }
 
@@ -107,7 +110,7 @@ Rows flags_of(const CommandSpec& command) {
 std::string help_text(const CommandTable& table, const Style& style) {
     Rows groups;
     for (const Group& group : table.groups)
-        groups.emplace_back(group.name, group.summary);
+        if (group.name.find(' ') == group.name.npos) groups.emplace_back(group.name, group.summary);
     return wrapped(table.details, 0, line_width) + "\n" +
            section("Begin with", rows_of(table.examples), Colour::cyan, style) +
            section("Groups", groups, Colour::none, style) +

@@ -114,6 +114,16 @@ const Group* CommandTable::find_group(std::string_view name) const {
     return found == groups.end() ? nullptr : &*found;
 }
 
+const Group* CommandTable::find_group(std::span<const std::string> words,
+                                      std::size_t& taken) const {
+    taken = 2;
+    const Group* group = words.size() < 2 ? nullptr : find_group(words[0] + " " + words[1]);
+    if (group) return group;
+    group = words.empty() ? nullptr : find_group(words[0]);
+    taken = group ? 1 : 0;
+    return group;
+}
+
 const CommandSpec* CommandTable::find(std::string_view group, std::string_view name) const {
     for (const CommandSpec& command : commands)
         if (command.group == group &&
@@ -183,9 +193,9 @@ Result<Destination> find_destination(const CommandTable& table,
         destination.wants_version = true;
         return destination;
     }
-    destination.group = table.find_group(words[0]);
-    const std::string group = destination.group ? words[0] : "";
-    const std::size_t at = destination.group ? 1 : 0;
+    std::size_t at = 0;
+    destination.group = table.find_group(words, at);
+    const std::string group = destination.group ? destination.group->name : "";
     if (at == words.size() || is_help(words[at])) return destination;
     destination.command = table.find(group, words[at]);
     if (destination.command) {
@@ -196,9 +206,12 @@ Result<Destination> find_destination(const CommandTable& table,
     std::vector<std::string> candidates;
     for (const CommandSpec& command : table.commands)
         if (command.group == group) candidates.push_back(command.name);
-    if (group.empty())
-        for (const Group& each : table.groups)
-            candidates.push_back(each.name);
+    for (const Group& each : table.groups) {
+        const bool is_inside = each.name.find(' ') != each.name.npos;
+        if (group.empty() && !is_inside) candidates.push_back(each.name);
+        if (!group.empty() && each.name.starts_with(group + " "))
+            candidates.push_back(each.name.substr(group.size() + 1));
+    }
     const std::string prefix = group.empty() ? "banger " : "banger " + group + " ";
     const bool is_flag = words[at].starts_with('-');
     std::string otherwise = see_help(group);

@@ -2,7 +2,9 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -27,6 +29,8 @@ constexpr std::chrono::milliseconds pause_between_attempts = 200ms;
 /// For ssh to go, and put the terminal back, after a signal.
 constexpr std::chrono::milliseconds grace = 5s;
 constexpr int ssh_failed = 255;
+/// How long a connection is kept that nobody uses.
+constexpr const char* kept_for = "90";
 
 /// A value for `-o`: ssh splits it at spaces, and reads %x as a token.
 std::string option_value(const std::string& text) {
@@ -104,11 +108,75 @@ bool is_final(std::string_view log) {
                                [&](std::string_view word) { return log.find(word) != log.npos; });
 }
 
+/// What every ssh of ours has, up to the destination.
+std::vector<std::string> common_words(const SshCall& call) {
+    std::vector<std::string> words = {"-F",           "none", "-E",
+                                      log_path(call), "-i",   with_percent_doubled(call.key)};
+    std::vector<std::string> options = {
+        "HostKeyAlias=" + call.endpoint.host_key_alias,
+        "UserKnownHostsFile=" + option_value(call.known_hosts),
+        "GlobalKnownHostsFile=none",
+        "StrictHostKeyChecking=yes",
+        "UpdateHostKeys=no",
+        "CheckHostIP=no",
+        "IdentitiesOnly=yes",
+        "IdentityAgent=none",
+        "PreferredAuthentications=publickey",
+        "BatchMode=yes",
+        "LogLevel=ERROR",
+        "ConnectTimeout=10",
+        "ServerAliveInterval=15",
+        "ServerAliveCountMax=4",
+        // What an emulated guest works out fastest goes first; the rest stays allowed.
+        "KexAlgorithms=^curve25519-sha256",
+        "Ciphers=^aes128-gcm@openssh.com",
+    };
+    const char* const agent = std::getenv("SSH_AUTH_SOCK");
+    if (call.forwards_agent && agent != nullptr) options.push_back("ForwardAgent=yes");
+    // A kept connection was made with other wishes than to lend the agent.
+    if (!call.control_path.empty() && !call.forwards_agent) {
+        options.push_back("ControlPath=" + option_value(call.control_path));
+        options.push_back("ControlMaster=auto");
+        options.push_back(std::string("ControlPersist=") + kept_for);
+    }
+    for (std::string& option : options) {
+        words.emplace_back("-o");
+        words.push_back(std::move(option));
+    }
+    return words;
+}
+
+Command bare_command(const SshCall& call) {
+    Command command;
+    command.program = call.program;
+    command.environment = minimal_environment();
+    for (const char* name : {"TERM", "COLORTERM"})
+        if (const char* value = std::getenv(name)) command.environment[name] = value;
+    const char* const agent = std::getenv("SSH_AUTH_SOCK");
+    if (call.forwards_agent && agent != nullptr) command.environment["SSH_AUTH_SOCK"] = agent;
+    command.environment["SHELL"] = "/bin/sh";  // for LocalCommand
+    command.arguments = common_words(call);
+    return command;
+}
+
+std::vector<std::string> destination(const SshCall& call, bool wants_terminal) {
+    return {"-p",
+            std::to_string(call.endpoint.port),
+            "-l",
+            call.endpoint.user,
+            wants_terminal ? "-t" : "-T",
+            "--",
+            call.endpoint.host};
+}
+
 /// Waits for the end of one ssh, watching for its mark and our signals.
 class Watch {
 public:
-    Watch(Child child, UniqueFd up, Interrupts& interrupts)
-        : child_(std::move(child)), up_(std::move(up)), interrupts_(interrupts) {}
+    /// `is_up`: it uses a connection that is there already, and leaves no mark.
+    Watch(Child child, UniqueFd up, bool is_up, Interrupts& interrupts)
+        : child_(std::move(child)), up_(std::move(up)), interrupts_(interrupts) {
+        if (is_up) mark_connected();
+    }
 
     /// Errc::timed_out when `deadline` passes before the connection is up; ssh is ended then.
     Result<ExitStatus> run(Clock::time_point deadline) {
@@ -164,15 +232,18 @@ Result<SshEnd> run_once(const SshCall& call, Clock::time_point began, Clock::tim
                         Interrupts& interrupts) {
     BANGER_TRY(remove_file(log_path(call)));
     Command command = ssh_command(call);
-    command.standard_input = STDIN_FILENO;
-    command.standard_output = STDOUT_FILENO;
-    command.standard_error = STDERR_FILENO;
+    if (!call.is_silent) {
+        command.standard_input = STDIN_FILENO;
+        command.standard_output = STDOUT_FILENO;
+        command.standard_error = STDERR_FILENO;
+    }
     // Both ways, so that it neither blocks nor hangs up before the far side has opened it.
     UniqueFd up(::open(up_path(call).c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC));
     if (!up) return Error::from_errno(errno, "opening " + up_path(call));
 
+    const bool is_up = !call.forwards_agent && is_kept(call.control_path);
     const TerminalModes modes;
-    Watch watch(BANGER_TRY(spawn(command)), std::move(up), interrupts);
+    Watch watch(BANGER_TRY(spawn(command)), std::move(up), is_up, interrupts);
     const ExitStatus status = BANGER_TRY(watch.run(deadline));
     SshEnd end;
     end.has_connected = watch.has_connected();
@@ -189,7 +260,7 @@ Result<SshEnd> run_once(const SshCall& call, Clock::time_point began, Clock::tim
 
 }  // namespace
 
-std::string remote_command(const std::vector<std::string>& words) {
+std::string remote_words(const std::vector<std::string>& words) {
     std::string out;
     for (const std::string& word : words) {
         // The first word is quoted in any case: `if` and `A=b` would mean something to the shell.
@@ -201,45 +272,79 @@ std::string remote_command(const std::vector<std::string>& words) {
     return out;
 }
 
+std::string remote_command(const std::optional<std::vector<std::string>>& words,
+                           const std::string& folder) {
+    const std::string go = folder.empty() ? "" : "cd " + shell_quote(folder);
+    if (!words) return go.empty() ? "" : go + "; exec \"${SHELL:-/bin/sh}\" -l";
+    return (go.empty() ? "" : go + " || exit 125; ") + "trap : INT QUIT; exec 3>&2 2>/dev/null; " +
+           remote_words(*words) + " 2>&3 3>&-; exit $?";
+}
+
 Command ssh_command(const SshCall& call) {
-    Command command;
-    command.program = call.program;
+    Command command = bare_command(call);
     command.new_session = false;  // it reads the terminal
-    command.environment = minimal_environment();
-    for (const char* name : {"TERM", "COLORTERM"})
-        if (const char* value = std::getenv(name)) command.environment[name] = value;
-    command.environment["SHELL"] = "/bin/sh";  // for LocalCommand
-    const auto add = [&](std::vector<std::string> words) {
+    const auto add = [&](const std::vector<std::string>& words) {
         command.arguments.insert(command.arguments.end(), words.begin(), words.end());
     };
-    add({"-F", "none", "-E", log_path(call), "-i", with_percent_doubled(call.key)});
-    for (const std::string& option : {
-             "HostKeyAlias=" + call.endpoint.host_key_alias,
-             "UserKnownHostsFile=" + option_value(call.known_hosts),
-             std::string("GlobalKnownHostsFile=none"),
-             std::string("StrictHostKeyChecking=yes"),
-             std::string("UpdateHostKeys=no"),
-             std::string("CheckHostIP=no"),
-             std::string("IdentitiesOnly=yes"),
-             std::string("IdentityAgent=none"),
-             std::string("PreferredAuthentications=publickey"),
-             std::string("BatchMode=yes"),
-             std::string("LogLevel=ERROR"),
-             std::string("ConnectTimeout=10"),
-             std::string("ServerAliveInterval=15"),
-             std::string("ServerAliveCountMax=4"),
-             // What an emulated guest works out fastest goes first; the rest stays allowed.
-             std::string("KexAlgorithms=^curve25519-sha256"),
-             std::string("Ciphers=^aes128-gcm@openssh.com"),
-             std::string("PermitLocalCommand=yes"),
-             // How we know that the connection is up, and 255 not ssh's own.
-             "LocalCommand=echo >" + with_percent_doubled(shell_quote(up_path(call))),
-         })
-        add({"-o", option});
-    add({"-p", std::to_string(call.endpoint.port), "-l", call.endpoint.user,
-         call.wants_terminal ? "-t" : "-T", "--", call.endpoint.host});
-    if (call.command) add({remote_command(*call.command)});
+    // How we know that the connection is up, and 255 not ssh's own.
+    add({"-o", "PermitLocalCommand=yes", "-o",
+         "LocalCommand=echo >" + with_percent_doubled(shell_quote(up_path(call)))});
+    // Without a command no terminal is asked for, unless the shell is to begin somewhere.
+    add(destination(call, call.wants_terminal));
+    const std::string remote = remote_command(call.command, call.folder);
+    if (!remote.empty()) add({remote});
     return command;
+}
+
+Command ssh_script(const SshCall& call, const std::string& script) {
+    Command command = bare_command(call);
+    for (const std::string& word : destination(call, false))
+        command.arguments.push_back(word);
+    command.arguments.push_back("exec /bin/sh -c " + shell_quote(script));
+    return command;
+}
+
+bool is_kept(const std::string& control_path) {
+    if (control_path.empty()) return false;
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    if (control_path.size() >= sizeof address.sun_path) return false;
+    control_path.copy(address.sun_path, sizeof address.sun_path - 1);
+    const UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (!socket) return false;
+    if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0)
+        return true;
+    // Its master died without tidying up; ssh would not make another in its place.
+    if (errno == ECONNREFUSED) ::unlink(control_path.c_str());
+    return false;
+}
+
+std::string control_path_of(const std::string& run_folder, const protocol::Vm& vm) {
+    const std::string path =
+        run_folder + "/c-" + vm.id + "-" + std::to_string(vm.started_at.value_or(0));
+    // ssh makes it under a longer name first.
+    constexpr std::size_t suffix = 20;
+    return path.size() + suffix < sizeof(sockaddr_un::sun_path) ? path : "";
+}
+
+void drop_kept_connections(const std::string& run_folder, const std::string& id) {
+    const Result<std::vector<std::string>> names = list_folder(run_folder);
+    const Result<std::string> program = find_program("ssh");
+    if (!names || id.empty()) return;
+    for (const std::string& name : *names) {
+        if (!name.starts_with("c-" + id + "-")) continue;
+        const std::string path = run_folder + "/" + name;
+        if (program && is_kept(path)) {
+            Command command;
+            command.program = *program;
+            command.environment = minimal_environment();
+            command.arguments = {"-F", "none", "-o",  "ControlPath=" + option_value(path),
+                                 "-O", "exit", "none"};
+            static_cast<void>(run_command(command, 2s, ByteCount::kib(4), {}));
+        }
+        // One that did not listen goes by itself when its machine does not answer.
+        static_cast<void>(remove_file(path));
+    }
 }
 
 Result<SshEnd> run_ssh(SshCall call, const std::string& run_folder,

@@ -5,6 +5,7 @@
 #include "cli/render/progress.hpp"
 #include "cli/render/text.hpp"
 #include "cli/session.hpp"
+#include "cli/ssh.hpp"
 #include "cli/ssh_files.hpp"
 #include "cli/vm_view.hpp"
 
@@ -131,6 +132,7 @@ Result<int> delete_each(const std::vector<std::string>& names, bool is_forced, S
                     [&](client::Daemon& daemon, const std::string& name) -> Result<std::string> {
                         const protocol::VmReply done = BANGER_TRY(daemon.call<protocol::VmReply>(
                             "io.banger.Vm.Delete", protocol::DeleteVm{name, is_forced}));
+                        drop_kept_connections(session.user_paths.run, done.vm.id);
                         BANGER_TRY(forget_host_key(session.user_paths.known_hosts, done.vm.id));
                         return "deleted " + done.vm.name;
                     });

@@ -1,18 +1,19 @@
 #include <chrono>
-#include <cstdlib>
+#include <functional>
+#include <optional>
 
 #include "banger/values.hpp"
 #include "cli/commands.hpp"
-#include "cli/console.hpp"
+#include "cli/guest_session.hpp"
 #include "cli/interrupts.hpp"
 #include "cli/render/progress.hpp"
 #include "cli/render/text.hpp"
 #include "cli/session.hpp"
-#include "cli/ssh.hpp"
 #include "cli/ssh_config.hpp"
 #include "cli/ssh_files.hpp"
 #include "cli/vm_flags.hpp"
 #include "cli/vm_view.hpp"
+#include "cli/workspace.hpp"
 #include "core/base/child.hpp"
 #include "core/base/file.hpp"
 #include "core/config/config.hpp"
@@ -33,15 +34,6 @@ constexpr const char* nothing_left = "cancelled, nothing is left";
 
 std::chrono::milliseconds since(Clock::time_point begin) {
     return std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - begin);
-}
-
-/// How long sshd may take to answer. BANGER_SSH_WAIT (seconds) is for tests and slow hosts.
-std::chrono::milliseconds ssh_patience() {
-    if (const char* text = std::getenv("BANGER_SSH_WAIT")) {
-        const int seconds = std::atoi(text);
-        if (seconds > 0) return std::chrono::seconds(seconds);
-    }
-    return 90s;
 }
 
 /// The stages of a whole command, for `--timings`.
@@ -77,22 +69,6 @@ Result<protocol::VmRequest> request_from(const Arguments& arguments) {
     return request;
 }
 
-struct SshKey {
-    std::string path;
-    std::string public_line;
-};
-
-Result<SshKey> user_key(const Session& session) {
-    ConfigContext context;
-    context.mode = session.daemon.place().paths.mode;
-    context.home = session.user_paths.home;
-    context.default_ssh_key = session.user_paths.ssh_key;
-    const Config config = BANGER_TRY(load_config(session.user_paths, context));
-    const std::string path = *config.ssh_key_path;
-    std::string line = BANGER_TRY(ensure_ssh_key(path, path == session.user_paths.ssh_key));
-    return SshKey{path, std::move(line)};
-}
-
 /// Deletes the machine of `--rm`, on a connection and with a deadline of its own; signals wait.
 Result<void> clean_up(Session& session, const Vm& vm) {
     client::Daemon daemon = session.daemon.another();
@@ -100,12 +76,14 @@ Result<void> clean_up(Session& session, const Vm& vm) {
                    .call<protocol::VmReply>("io.banger.Vm.Delete", protocol::DeleteVm{vm.id, true},
                                             {.timeout = cleanup_patience})
                    .context("deleting " + vm.name));
+    drop_kept_connections(session.user_paths.run, vm.id);
     return forget_host_key(session.user_paths.known_hosts, vm.id);
 }
 
 /// The machine, made: from the spec line to the guest's readiness.
 Result<Vm> create(Session& session, Context& context, protocol::VmRequest request, bool is_started,
-                  bool is_quiet, Interrupts& interrupts, Stopwatch& stopwatch) {
+                  bool is_quiet, Interrupts& interrupts, Stopwatch& stopwatch,
+                  const std::function<Result<void>(const protocol::Plan&)>& check = {}) {
     Terminal& terminal = context.terminal;
     Clock::time_point began = Clock::now();
     request.authorized_keys = {BANGER_TRY(user_key(session)).public_line};
@@ -119,6 +97,7 @@ Result<Vm> create(Session& session, Context& context, protocol::VmRequest reques
     const protocol::PlanVmReply planned = BANGER_TRY(session.daemon.call<protocol::PlanVmReply>(
         "io.banger.Vm.Plan", protocol::PlanVm{request}, {.stop_fd = interrupts.fd()}));
     if (!is_quiet) terminal.note(spec_text(planned.plan, terminal.note_style()));
+    if (check) BANGER_TRY(check(planned.plan));
     stopwatch.add("plan", since(began));
 
     began = Clock::now();
@@ -141,89 +120,19 @@ Result<Vm> create(Session& session, Context& context, protocol::VmRequest reques
     return *made.vm;
 }
 
-/// Ssh into the machine with our streams.
-Result<SshEnd> open_ssh(Session& session, Context& context, const Vm& vm,
-                        const std::optional<std::vector<std::string>>& words,
-                        Interrupts& interrupts) {
-    if (!vm.ssh)
-        return Error(Errc::wrong_state, vm.name + " is not running",
-                     "Start it: banger vm start " + vm.name);
-    SshCall call;
-    Result<std::string> program = find_program("ssh");
-    if (!program)
-        return Error(Errc::unavailable, "ssh is not on PATH",
-                     "Install it: sudo apt install openssh-client");
-    call.program = *program;
-    call.endpoint = *vm.ssh;
-    call.key = BANGER_TRY(user_key(session)).path;
-    call.known_hosts = session.user_paths.known_hosts;
-    call.command = words;
-    // With its output in a pipe or file a command must not see a terminal, which changes bytes.
-    call.wants_terminal = context.terminal.in_is_terminal() && context.terminal.out_is_terminal();
-    BANGER_TRY(remember_host_key(call.known_hosts, call.endpoint));
-    return run_ssh(std::move(call), session.user_paths.run, ssh_patience(), interrupts);
-}
-
-/// Why ssh never came up, as far as the guest's agent and console tell.
-Error explain_no_ssh(Session& session, const Vm& vm, const std::string& reason) {
-    std::string message = "no ssh session with " + vm.name + ": " + reason;
-    const Result<protocol::HealthOfVmReply> health = session.daemon.call<protocol::HealthOfVmReply>(
-        "io.banger.Vm.Health", protocol::HealthOfVm{vm.name, false}, {.timeout = 10s});
-    if (health)
-        for (const protocol::Probe& probe : health->probes)
-            if (!probe.ok) message += "\n  probe " + probe.name + ": " + probe.detail;
-    if (!health) message += "\n  " + health.error().message;
-    const std::string console = last_console_lines(session.daemon, vm.name, 5);
-    if (!console.empty()) message += "\nThe last lines of its console:\n" + console;
-    return {Errc::timed_out, message,
-            "The machine is kept. Look at its console: banger vm logs " + vm.name +
-                "\n  Remove it: banger vm delete " + vm.name};
-}
-
-/// From how ssh ended to banger's exit status; says what is to be said.
-int status_after(const SshEnd& end, Session& session, Context& context, const Vm& vm,
-                 const Interrupts& interrupts) {
-    if (end.was_interrupted) return interrupts.exit_status();
-    bool is_lost = end.is_lost;
-    std::string reason = end.log;
-    if (end.status == 255 && !is_lost) {
-        // The command's own, unless the machine went away under it, which ssh does not always log.
-        const Result<protocol::VmReply> now = session.daemon.call<protocol::VmReply>(
-            "io.banger.Vm.Show", protocol::NamedVm{vm.id}, {.timeout = 10s});
-        is_lost = now && now->vm.state != "running";
-        if (is_lost) reason = "the machine is " + now->vm.state;
-    }
-    if (!is_lost) return end.status;
-    context.terminal.error({Errc::unavailable,
-                            "the connection to " + vm.name + " was lost: " + reason,
-                            "Look at its console: banger vm logs " + vm.name});
-    return exit_not_run;
-}
-
 /// Session or command in a machine that is there, and what follows it.
 int use(Session& session, Context& context, const Arguments& arguments, const Vm& vm,
-        Interrupts& interrupts, Stopwatch& stopwatch) {
+        const SshWish& wish, Interrupts& interrupts, Stopwatch& stopwatch) {
     Terminal& terminal = context.terminal;
-    Clock::time_point began = Clock::now();
-    const Result<SshEnd> end = open_ssh(session, context, vm, arguments.guest_command, interrupts);
-    if (!end) {
-        if (end.error().code == Errc::timed_out)
-            terminal.error(explain_no_ssh(session, vm, end.error().message));
-        else
-            terminal.error(end.error());
-        return exit_not_run;
-    }
-    if (!end->has_connected && !end->was_interrupted) {
-        terminal.error(explain_no_ssh(session, vm, end->log));
-        return exit_not_run;
-    }
-    stopwatch.add("ssh", end->until_connected);
-    stopwatch.add(arguments.guest_command ? "command" : "session",
-                  since(began) - end->until_connected);
-    int status = status_after(*end, session, context, vm, interrupts);
+    const Stay stay = stay_in(session, context, vm, wish, interrupts);
+    // One whose ssh never came up is kept even with --rm: somebody wants to know why.
+    if (!stay.has_connected) return stay.status;
+    stopwatch.add("ssh", stay.until_connected);
+    stopwatch.add(wish.command ? "command" : "session", stay.took);
+    int status = stay.status;
 
     if (arguments.has("rm")) {
-        began = Clock::now();
+        const Clock::time_point began = Clock::now();
         const Result<void> cleaned = clean_up(session, vm);
         stopwatch.add("delete", since(began));
         if (!cleaned) {
@@ -250,6 +159,53 @@ Result<void> check_detached(const Arguments& arguments) {
     return ok();
 }
 
+/// What `run PATH` is to copy; nothing without PATH. Everything about it that can be refused is.
+Result<std::optional<CopyWish>> wish_of_run(const Arguments& arguments, std::stop_token stop) {
+    if (!arguments.words.empty()) {
+        CopyWish wish = BANGER_TRY(copy_wish(arguments, arguments.words[0], stop));
+        return std::optional(std::move(wish));
+    }
+    for (const char* name : {"branch", "from", "include-untracked", "dry-run"})
+        if (arguments.has(name) || arguments.value(name))
+            return Error(Errc::invalid_argument, "--" + std::string(name) + " needs PATH",
+                         "Say which repository: banger vm run PATH --" + std::string(name));
+    return std::optional<CopyWish>();
+}
+
+/// Without a way out, tools cannot be installed.
+Result<void> check_tools(const CopyWish& wish, const protocol::Plan& plan) {
+    const bool has_way_out = plan.nat || plan.network == "net-user";
+    if (!wish.plan.wants_tools || has_way_out) return ok();
+    return Error(Errc::wrong_state,
+                 wish.plan.repository.root +
+                     " asks for tools (mise), and the machine would have no way out to get them",
+                 "Give it one with --nat, or leave them out with --no-bootstrap");
+}
+
+/// The copy and what belongs to it, in the machine that was just made. Not-zero: the exit status.
+int bring_in(Session& session, Context& context, const Arguments& arguments, const Vm& vm,
+             CopyWish& wish, Interrupts& interrupts, Stopwatch& stopwatch) {
+    const Clock::time_point began = Clock::now();
+    Result<void> copied =
+        copy_workspace(session, context, vm, wish, arguments.has("quiet"), interrupts);
+    stopwatch.add("copying in", since(began));
+    if (copied && wish.plan.wants_tools && !arguments.has("no-bootstrap"))
+        copied = bootstrap_tools(session, context, vm, wish, arguments.guest_command.has_value(),
+                                 interrupts);
+    if (copied) return 0;
+    const int status =
+        report_failure(copied.error(), context, interrupts, "cancelled", exit_not_run);
+    // As with a session: one whose ssh never came up is kept, so that somebody can look.
+    if (arguments.has("rm") && copied.error().code != Errc::timed_out) {
+        const Result<void> cleaned = clean_up(session, vm);
+        if (!cleaned) context.terminal.error(cleaned.error());
+        return status;
+    }
+    context.terminal.note(vm.name + " is kept. Try again: banger vm workspace prepare " + vm.name +
+                          "; remove it: banger vm delete " + vm.name + "\n");
+    return status;
+}
+
 Result<int> run(const Arguments& arguments, Context& context) {
     Stopwatch stopwatch;
     if (const Result<void> fits = check_detached(arguments); !fits)
@@ -258,16 +214,33 @@ Result<int> run(const Arguments& arguments, Context& context) {
     if (!request) return usage_error(context, request.error());
 
     Interrupts interrupts;
+    const StopOnInterrupt stop(interrupts);
+    Result<std::optional<CopyWish>> wish = wish_of_run(arguments, stop.token());
+    if (!wish && wish.error().code == Errc::invalid_argument)
+        return usage_error(context, wish.error());
+    if (!wish) return report_failure(wish.error(), context, interrupts, nothing_left, exit_not_run);
+    if (*wish) say_left_out(**wish, context, arguments.has("quiet"));
+    if (arguments.has("dry-run")) return print_files(**wish, context);
+
     Session session = BANGER_TRY(open_session(context));
+    const bool bootstraps = *wish && !arguments.has("no-bootstrap");
+    const auto check = [&](const protocol::Plan& plan) {
+        return bootstraps ? check_tools(**wish, plan) : ok();
+    };
     const Result<Vm> vm = create(session, context, std::move(*request), true,
-                                 arguments.has("quiet"), interrupts, stopwatch);
+                                 arguments.has("quiet"), interrupts, stopwatch, check);
     if (!vm) return report_failure(vm.error(), context, interrupts, nothing_left, exit_not_run);
 
+    SshWish stay{arguments.guest_command, "", arguments.has("forward-agent")};
     int status = 0;
-    if (arguments.has("detach"))
+    if (*wish) {
+        status = bring_in(session, context, arguments, *vm, **wish, interrupts, stopwatch);
+        stay.folder = (*wish)->plan.request.guest_path;
+    }
+    if (status == 0 && arguments.has("detach"))
         context.terminal.out((arguments.has("quiet") ? vm->id : vm->name) + "\n");
-    else
-        status = use(session, context, arguments, *vm, interrupts, stopwatch);
+    else if (status == 0)
+        status = use(session, context, arguments, *vm, stay, interrupts, stopwatch);
     if (arguments.has("timings")) stopwatch.print(context.terminal);
     return status;
 }
@@ -298,7 +271,8 @@ Result<int> ssh(const Arguments& arguments, Context& context) {
         "io.banger.Vm.Show", protocol::NamedVm{arguments.words[0]}, {.stop_fd = interrupts.fd()});
     if (!shown)
         return report_failure(shown.error(), context, interrupts, "cancelled", exit_not_run);
-    const int status = use(session, context, arguments, shown->vm, interrupts, stopwatch);
+    const SshWish wish{arguments.guest_command, "", arguments.has("forward-agent")};
+    const int status = use(session, context, arguments, shown->vm, wish, interrupts, stopwatch);
     if (arguments.has("timings")) stopwatch.print(context.terminal);
     return status;
 }
@@ -371,19 +345,33 @@ void add_vm_run_commands(CommandTable& table) {
             "command: its input, output and exit status are yours. Everything that banger itself "
             "has\n"
             "to say goes to standard error. The machine stays when you leave it, unless --rm is "
-            "given.\n\n") +
+            "given.\n\n"
+            "With PATH, the git repository that it lies in is copied to /root/repo, and the "
+            "session "
+            "begins\nthere: tracked files as they are now, with one commit of history. `banger vm "
+            "workspace export`\ngets the changes out again.\n\n") +
             exit_statuses,
-        {},
+        {"PATH", 0, 1},
         true,
         machine_options(),
         {{"banger vm run", "a machine and a shell in it"},
+         {"banger vm run .", "the same with this repository in /root/repo"},
+         {"banger vm run . --rm -- make test", "run its tests in a throw-away machine"},
          {"banger vm run --rm -- uname -a", "one command in a throw-away machine"},
          {"banger vm run --name sandbox --memory 4GiB", "one to keep"},
          {"echo 'echo hello' | banger vm run --rm -- sh", "input comes from here"},
          {"banger vm run -d", "make it and come back at once"}},
         run,
         resolve_sizes};
+    for (const Option& option : copy_options())
+        run_command.options.push_back(option);
     for (const Option& option : std::vector<Option>{
+             {"--no-bootstrap",
+              "",
+              "do not install the tools that the repository asks of mise",
+              "",
+              {}},
+             forward_agent_option(),
              {"--rm", "", "delete the machine when the session or command ends", "", {}},
              {"-d,--detach", "", "print the name once it is ready, and leave it running", "", {}},
              timings_option,
@@ -420,7 +408,7 @@ void add_vm_run_commands(CommandTable& table) {
             exit_statuses,
         {"VM", 1, 1},
         true,
-        {timings_option},
+        {forward_agent_option(), timings_option},
         {{"banger vm ssh sandbox", "a shell"},
          {"banger vm ssh sandbox -- journalctl -b", "one command"},
          {"banger vm ssh sandbox -- tar c . > sandbox.tar", "its output, byte by byte"}},

@@ -26,17 +26,26 @@ std::string sized(const std::string& amount, const protocol::Sized& value, const
 
 std::string vm_table(const std::vector<protocol::Vm>& vms, std::int64_t now, const Style& style,
                      unsigned width) {
-    Table table({"NAME", "STATE", "IMAGE", "VCPU", "MEMORY", "DISK", "ADDRESS", "CREATED", "ID"});
-    for (const protocol::Vm& vm : vms)
-        table.add({{vm.name, Colour::bold},
-                   {vm.state, colour_of(vm.state)},
-                   vm.image,
-                   std::to_string(vm.vcpus),
-                   size_text(vm.memory),
-                   size_text(vm.disk),
-                   vm.address.value_or("-"),
-                   ago_text(now - vm.created_at),
-                   {vm.id, Colour::dim}});
+    // A column for those who have workspaces: the table is wide enough without.
+    const bool has_workspaces =
+        std::ranges::any_of(vms, [](const protocol::Vm& vm) { return vm.workspace.has_value(); });
+    std::vector<std::string> titles = {"NAME", "STATE",   "IMAGE",   "VCPU", "MEMORY",
+                                       "DISK", "ADDRESS", "CREATED", "ID"};
+    if (has_workspaces) titles.emplace_back("WORKSPACE");
+    Table table(titles);
+    for (const protocol::Vm& vm : vms) {
+        std::vector<Cell> row = {{vm.name, Colour::bold},
+                                 {vm.state, colour_of(vm.state)},
+                                 vm.image,
+                                 std::to_string(vm.vcpus),
+                                 size_text(vm.memory),
+                                 size_text(vm.disk),
+                                 vm.address.value_or("-"),
+                                 ago_text(now - vm.created_at),
+                                 {vm.id, Colour::dim}};
+        if (has_workspaces) row.emplace_back(vm.workspace ? vm.workspace->source : "-");
+        table.add(row);
+    }
     return table.text(style, width);
 }
 
@@ -65,6 +74,16 @@ std::string vm_sheet(const protocol::Vm& vm, std::int64_t now, const Style& styl
     if (vm.pid) sheet.add("pid", std::to_string(*vm.pid));
     sheet.add("created", since(vm.created_at));
     if (vm.started_at) sheet.add("started", since(*vm.started_at));
+    if (vm.workspace) {
+        const protocol::Workspace& workspace = *vm.workspace;
+        std::string from = workspace.source + " at " + workspace.head.substr(0, 10);
+        if (workspace.base != workspace.head) from += ", begun at " + workspace.base.substr(0, 10);
+        if (!workspace.branch.empty()) from += ", branch " + workspace.branch;
+        sheet.add("workspace",
+                  workspace.guest_path + (workspace.is_readonly ? " (read-only)" : ""));
+        sheet.add("copied from", from + " (" + workspace.mode + ")");
+        sheet.add("copied", since(workspace.prepared_at));
+    }
     return sheet.text(style);
 }
 

@@ -1,0 +1,145 @@
+#include "cli/guest_session.hpp"
+
+#include <cstdlib>
+
+#include "cli/console.hpp"
+#include "cli/session.hpp"
+#include "cli/ssh_files.hpp"
+#include "core/base/child.hpp"
+#include "core/config/config.hpp"
+
+namespace banger::cli {
+
+using namespace std::chrono_literals;
+using protocol::Vm;
+
+namespace {
+
+std::chrono::milliseconds since(std::chrono::steady_clock::time_point begin) {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() -
+                                                                 begin);
+}
+
+/// How long sshd may take to answer. BANGER_SSH_WAIT (seconds) is for tests and slow hosts.
+std::chrono::milliseconds ssh_patience() {
+    if (const char* text = std::getenv("BANGER_SSH_WAIT")) {
+        const int seconds = std::atoi(text);
+        if (seconds > 0) return std::chrono::seconds(seconds);
+    }
+    return 90s;
+}
+
+/// Why ssh never came up, as far as the guest's agent and console tell.
+Error explain_no_ssh(Session& session, const Vm& vm, const std::string& reason) {
+    std::string message = "no ssh session with " + vm.name + ": " + reason;
+    const Result<protocol::HealthOfVmReply> health = session.daemon.call<protocol::HealthOfVmReply>(
+        "io.banger.Vm.Health", protocol::HealthOfVm{vm.name, false}, {.timeout = 10s});
+    if (health)
+        for (const protocol::Probe& probe : health->probes)
+            if (!probe.ok) message += "\n  probe " + probe.name + ": " + probe.detail;
+    if (!health) message += "\n  " + health.error().message;
+    const std::string console = last_console_lines(session.daemon, vm.name, 5);
+    if (!console.empty()) message += "\nThe last lines of its console:\n" + console;
+    return {Errc::timed_out, message,
+            "The machine is kept. Look at its console: banger vm logs " + vm.name +
+                "\n  Remove it: banger vm delete " + vm.name};
+}
+
+/// From how ssh ended to banger's exit status; says what is to be said.
+int status_after(const SshEnd& end, Session& session, Context& context, const Vm& vm,
+                 const Interrupts& interrupts) {
+    if (end.was_interrupted) return interrupts.exit_status();
+    bool is_lost = end.is_lost;
+    std::string reason = end.log;
+    if (end.status == 255 && !is_lost) {
+        // The command's own, unless the machine went away under it, which ssh does not always log.
+        const Result<protocol::VmReply> now = session.daemon.call<protocol::VmReply>(
+            "io.banger.Vm.Show", protocol::NamedVm{vm.id}, {.timeout = 10s});
+        is_lost = now && now->vm.state != "running";
+        if (is_lost) reason = "the machine is " + now->vm.state;
+    }
+    if (!is_lost) return end.status;
+    context.terminal.error({Errc::unavailable,
+                            "the connection to " + vm.name + " was lost: " + reason,
+                            "Look at its console: banger vm logs " + vm.name});
+    return exit_not_run;
+}
+
+}  // namespace
+
+Result<SshKey> user_key(const Session& session) {
+    ConfigContext context;
+    context.mode = session.daemon.place().paths.mode;
+    context.home = session.user_paths.home;
+    context.default_ssh_key = session.user_paths.ssh_key;
+    const Config config = BANGER_TRY(load_config(session.user_paths, context));
+    const std::string path = *config.ssh_key_path;
+    std::string line = BANGER_TRY(ensure_ssh_key(path, path == session.user_paths.ssh_key));
+    return SshKey{path, std::move(line)};
+}
+
+Result<SshCall> ssh_call(const Session& session, const Vm& vm) {
+    if (!vm.ssh)
+        return Error(Errc::wrong_state, vm.name + " is not running",
+                     "Start it: banger vm start " + vm.name);
+    SshCall call;
+    Result<std::string> program = find_program("ssh");
+    if (!program)
+        return Error(Errc::unavailable, "ssh is not on PATH",
+                     "Install it: sudo apt install openssh-client");
+    call.program = *program;
+    call.endpoint = *vm.ssh;
+    call.key = BANGER_TRY(user_key(session)).path;
+    call.known_hosts = session.user_paths.known_hosts;
+    call.control_path = control_path_of(session.user_paths.run, vm);
+    BANGER_TRY(remember_host_key(call.known_hosts, call.endpoint));
+    return call;
+}
+
+Result<SshCall> connect_ssh(Session& session, const Vm& vm, Interrupts& interrupts) {
+    SshCall call = BANGER_TRY(ssh_call(session, vm));
+    if (is_kept(call.control_path)) return call;
+    SshCall knock = call;
+    knock.command = {{"true"}};
+    knock.is_silent = true;
+    const Result<SshEnd> end =
+        run_ssh(std::move(knock), session.user_paths.run, ssh_patience(), interrupts);
+    if (!end && end.error().code != Errc::timed_out) return end.error();
+    if (end && end->was_interrupted) return Error(Errc::cancelled, "cancelled");
+    if (!end || !end->has_connected)
+        return explain_no_ssh(session, vm, end ? end->log : end.error().message);
+    return call;
+}
+
+Stay stay_in(Session& session, Context& context, const Vm& vm, const SshWish& wish,
+             Interrupts& interrupts) {
+    Terminal& terminal = context.terminal;
+    const auto began = std::chrono::steady_clock::now();
+    Stay stay;
+    Result<SshCall> call = ssh_call(session, vm);
+    if (!call) return terminal.error(call.error()), stay;
+    call->command = wish.command;
+    call->folder = wish.folder;
+    call->forwards_agent = wish.forwards_agent;
+    // With its output in a pipe or file a command must not see a terminal, which changes bytes.
+    call->wants_terminal = terminal.in_is_terminal() && terminal.out_is_terminal();
+    const Result<SshEnd> end =
+        run_ssh(std::move(*call), session.user_paths.run, ssh_patience(), interrupts);
+    if (!end) {
+        terminal.error(end.error().code == Errc::timed_out
+                           ? explain_no_ssh(session, vm, end.error().message)
+                           : end.error());
+        return stay;
+    }
+    if (!end->has_connected && !end->was_interrupted) {
+        terminal.error(explain_no_ssh(session, vm, end->log));
+        return stay;
+    }
+    stay.has_connected = true;
+    stay.until_connected = end->until_connected;
+    stay.took = since(began) - end->until_connected;
+    stay.status = status_after(*end, session, context, vm, interrupts);
+    return stay;
+}
+
+}  // namespace banger::cli
