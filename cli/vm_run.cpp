@@ -186,8 +186,13 @@ Result<void> check_tools(const CopyWish& wish, const protocol::Plan& plan) {
 int bring_in(Session& session, Context& context, const Arguments& arguments, const Vm& vm,
              CopyWish& wish, Interrupts& interrupts, Stopwatch& stopwatch) {
     const Clock::time_point began = Clock::now();
-    Result<void> copied =
-        copy_workspace(session, context, vm, wish, arguments.has("quiet"), interrupts);
+    // Once more: while the machine booted, files may have changed.
+    Result<workspace::CopyPlan> now = workspace::plan_copy(wish.git, wish.plan.request, {});
+    Result<void> copied = now ? ok() : Result<void>(now.error());
+    if (now) {
+        wish.plan = std::move(*now);
+        copied = copy_workspace(session, context, vm, wish, arguments.has("quiet"), interrupts);
+    }
     stopwatch.add("copying in", since(began));
     if (copied && wish.plan.wants_tools && !arguments.has("no-bootstrap"))
         copied = bootstrap_tools(session, context, vm, wish, arguments.guest_command.has_value(),

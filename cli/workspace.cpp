@@ -29,8 +29,8 @@ Result<std::string> absolute_path(const std::string& path) {
     if (real == nullptr) {
         const int problem = errno;
         if (problem == ENOENT)
-            return Error(Errc::not_found, "there is no folder " + printable(path),
-                         "Give a folder of a git repository.");
+            return Error(Errc::invalid_argument, "there is no folder " + printable(path),
+                         "Give a folder of a git repository. Put `--` before a command.");
         return Error::from_errno(problem, "looking at " + printable(path));
     }
     std::string out = real;
