@@ -276,8 +276,9 @@ std::string remote_command(const std::optional<std::vector<std::string>>& words,
                            const std::string& folder) {
     const std::string go = folder.empty() ? "" : "cd " + shell_quote(folder);
     if (!words) return go.empty() ? "" : go + "; exec \"${SHELL:-/bin/sh}\" -l";
-    return (go.empty() ? "" : go + " || exit 125; ") + "trap : INT QUIT; exec 3>&2 2>/dev/null; ( " +
-           remote_words(*words) + " 2>&3 3>&- ); exit $?";
+    return (go.empty() ? "" : go + " || exit 125; ") +
+           "trap : INT QUIT; exec 3>&2 2>/dev/null; ( " + remote_words(*words) +
+           " 2>&3 3>&- ); exit $?";
 }
 
 Command ssh_command(const SshCall& call) {
