@@ -365,6 +365,32 @@ TEST_F(CommandsTest, ColoursAreForATerminalAndOnlyWhereTheyAreWanted) {
     EXPECT_FALSE(shows_colours(false, {{"CLICOLOR_FORCE", "1"}, {"NO_COLOR", "1"}}));
 }
 
+TEST_F(CommandsTest, AMistakeInTheConfigurationIsToldWithItsPlace) {
+    ASSERT_TRUE(ensure_folder(folder_ / "config/banger", 0700));
+    const std::string file = folder_ / "config/banger/config.toml";
+    const auto said = [&](const std::string& text) {
+        EXPECT_TRUE(write_file_atomic(file, text, 0600));
+        const Outcome outcome = run({"config", "show"});
+        EXPECT_EQ(outcome.status, 1) << text;
+        EXPECT_EQ(outcome.out, "");
+        return outcome.err;
+    };
+    EXPECT_EQ(
+        said("\nlog_levl = \"info\"\n"),
+        "banger: " + file + ":2: there is no key \"log_levl\"\n  Did you mean `log_level`?\n");
+    EXPECT_THAT(said("dns_port = \"x\"\n"), HasSubstr(":1: `dns_port` is text and should be"));
+    EXPECT_THAT(said("[vm_defaults]\nvcpu = 0\n"), HasSubstr(":2: `vm_defaults.vcpu` is 0"));
+    EXPECT_THAT(said("log_level = info\n"), HasSubstr(file + ":1: not TOML"));
+    EXPECT_THAT(said("[[file_sync]]\nhost = \"/etc/shadow\"\nguest = \"~/x\"\n"),
+                HasSubstr("file_sync[0].host"));
+}
+
+TEST_F(CommandsTest, TheEnvironmentIsASource) {
+    environment_["BANGER_LOG_LEVEL"] = "debug";
+    EXPECT_THAT(run({"config", "show"}).out,
+                testing::ContainsRegex("log_level +\"debug\" +BANGER_LOG_LEVEL\n"));
+}
+
 TEST_F(CommandsTest, HelpIsAlsoAWord) {
     EXPECT_EQ(run({"help", "vm", "list"}).out, run({"vm", "list", "--help"}).out);
     EXPECT_EQ(run({"help", "vm"}).out, run({"vm"}).out);

@@ -61,6 +61,7 @@ BenchOfFakes::BenchOfFakes(const std::string& folder, Before before)
         .folder = folder + "/state/vms",
         .agent = "/bin/true",  // never runs: the fake VMM boots nothing
         .host = {4, ByteCount::gib(8)},
+        .home = folder + "/home",
         .watch =
             [this](const VmId& vm, const ProcessId& process, UniqueFd) {
                 const std::lock_guard lock(mutex_);

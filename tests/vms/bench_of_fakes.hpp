@@ -52,6 +52,8 @@ public:
     [[nodiscard]] HostInventory inventory() const;
 
     Store& store() { return *store_; }
+    /// Read by machines() at each create.
+    Config& config() { return config_; }
     Machines& machines() { return *machines_; }
     ImageStore& images() { return *images_; }
     /// Machines that are being watched.

@@ -7,6 +7,7 @@
 
 #include <thread>
 
+#include "core/base/file.hpp"
 #include "core/base/process.hpp"
 #include "tests/vms/bench_of_fakes.hpp"
 
@@ -69,6 +70,36 @@ TEST(Machines, CreateStartsAndDeleteLeavesNothing) {
 }
 
 /// The property that matters most.
+/// [[file_sync]]: the owner's files become part of what the guest is given.
+TEST(Machines, FilesOfTheOwnersHomeGoIntoANewMachine) {
+    const TempFolder folder;
+    const std::string home = folder / "home";
+    ASSERT_TRUE(ensure_folder(home + "/bin", 0700));
+    ASSERT_TRUE(write_file_atomic(home + "/bin/tool", "#!/bin/sh\n", 0755));
+    BenchOfFakes bench(folder.path());
+    bench.config().file_sync = {{home + "/bin", "/root/bin", {}, {}},
+                                {home + "/gone", "/root/gone", {}, {}}};
+    const Result<CreatePlan> plan = bench.machines().plan({});
+    ASSERT_TRUE(plan) << plan.error().text();
+    EXPECT_THAT(plan->notes, testing::Contains(testing::HasSubstr("gone is not there")));
+    TestCall call;
+    const Result<VmRecord> vm = bench.create(call, "sandbox", false);
+    ASSERT_TRUE(vm) << vm.error().text();
+    const std::string given = folder / "state/vms/" + vm->id.str() + "/banger/";
+    EXPECT_THAT(read_file(given + "vm.json", ByteCount::mib(1)).value_or(""),
+                testing::HasSubstr("\"/root/bin/tool\""));
+    EXPECT_EQ(read_file(given + "files/1", ByteCount::mib(1)).value_or(""), "#!/bin/sh\n");
+    ASSERT_TRUE(bench.machines().remove("sandbox", true, call));
+    EXPECT_TRUE(path_exists(home + "/bin/tool"));
+
+    // Too much is said before anything is made.
+    ASSERT_TRUE(write_file_atomic(home + "/bin/large", std::string(7U << 20, 'x'), 0644));
+    const Result<VmRecord> none = bench.create(call, "large", false);
+    ASSERT_FALSE(none);
+    EXPECT_EQ(none.error().code, Errc::no_space);
+    EXPECT_TRUE(bench.store().machines()->empty());
+}
+
 TEST(Machines, WhateverStepOfCreateFailsNothingIsLeft) {
     const TempFolder folder;
     {
