@@ -2,9 +2,11 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -169,6 +171,39 @@ std::vector<std::string> destination(const SshCall& call, bool wants_terminal) {
             call.endpoint.host};
 }
 
+/// `~^Z` stops ssh alone. The shell that waits for us gets its terminal back only when we stop too.
+class Suspension {
+public:
+    Suspension() {
+        sigset_t caught;
+        ::sigemptyset(&caught);
+        ::sigaddset(&caught, SIGCHLD);
+        ::sigprocmask(SIG_BLOCK, &caught, &before_);
+        fd_.reset(::signalfd(-1, &caught, SFD_CLOEXEC | SFD_NONBLOCK));
+    }
+    ~Suspension() { ::sigprocmask(SIG_SETMASK, &before_, nullptr); }
+    Suspension(const Suspension&) = delete;
+    Suspension& operator=(const Suspension&) = delete;
+
+    /// Readable when a child may have stopped.
+    [[nodiscard]] int fd() const { return fd_.get(); }
+    /// If it has: stops us too, and wakes it when somebody woke us.
+    void follow(const UniqueFd& pidfd) {
+        signalfd_siginfo ignored;
+        while (::read(fd_.get(), &ignored, sizeof ignored) > 0) {
+        }
+        siginfo_t info{};
+        const auto id = static_cast<id_t>(pidfd.get());
+        if (::waitid(P_PIDFD, id, &info, WSTOPPED | WNOHANG) != 0 || info.si_pid == 0) return;
+        ::kill(::getpid(), SIGSTOP);
+        static_cast<void>(send_signal(pidfd, SIGCONT));
+    }
+
+private:
+    sigset_t before_{};
+    UniqueFd fd_;
+};
+
 /// Waits for the end of one ssh, watching for its mark and our signals.
 class Watch {
 public:
@@ -181,14 +216,16 @@ public:
     /// Errc::timed_out when `deadline` passes before the connection is up; ssh is ended then.
     Result<ExitStatus> run(Clock::time_point deadline) {
         for (;;) {
-            std::array<pollfd, 3> waits = {{{child_.pidfd().get(), POLLIN, 0},
+            std::array<pollfd, 4> waits = {{{child_.pidfd().get(), POLLIN, 0},
                                             {interrupts_.fd(), POLLIN, 0},
-                                            {has_connected_ ? -1 : up_.get(), POLLIN, 0}}};
+                                            {has_connected_ ? -1 : up_.get(), POLLIN, 0},
+                                            {suspension_.fd(), POLLIN, 0}}};
             const int ready = ::poll(waits.data(), waits.size(), patience(deadline));
             if (ready < 0 && errno != EINTR) return Error::from_errno(errno, "poll");
             if (ready < 0) continue;
             if (waits[2].revents != 0) mark_connected();
             if (waits[0].revents != 0) return child_.wait({});
+            if (waits[3].revents != 0) suspension_.follow(child_.pidfd());
             if (waits[1].revents != 0) pass_on_signal();
             if (ready > 0) continue;
             const bool was_asked = stop_by_.has_value();
@@ -223,6 +260,7 @@ private:
     Child child_;
     UniqueFd up_;
     Interrupts& interrupts_;
+    Suspension suspension_;
     bool has_connected_ = false;
     Clock::time_point connected_at_;
     std::optional<Clock::time_point> stop_by_;

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -32,6 +33,7 @@ refuse) echo "root@127.0.0.1: Permission denied (publickey)." >>"$log"; exit 255
 esac
 sh -c "$local_command"
 case $mode in
+suspend) kill -STOP $$ ;;
 lost) echo "client_loop: send disconnect: Broken pipe" >>"$log"; exit 255 ;;
 hang) trap 'exit 255' INT TERM HUP; echo up >FOLDER/ssh.up; sleep 600 & wait; exit 99 ;;
 esac
@@ -46,6 +48,12 @@ void write(const std::string& path, const std::string& text, mode_t mode) {
 }  // namespace
 
 void Running::signal(int number) const { ASSERT_TRUE(send_signal(child_.pidfd(), number)); }
+
+void Running::wait_until_stopped() const {
+    siginfo_t info{};
+    const auto id = static_cast<id_t>(child_.pidfd().get());
+    ASSERT_EQ(::waitid(P_PIDFD, id, &info, WSTOPPED), 0);
+}
 
 Outcome Running::wait() {
     const Result<ExitStatus> status = child_.wait({});

@@ -28,6 +28,7 @@ public:
           out_path_(std::move(out_path)),
           err_path_(std::move(err_path)) {}
     void signal(int number) const;
+    void wait_until_stopped() const;
     Outcome wait();
 
 private:
@@ -54,7 +55,8 @@ protected:
 
     /// What ssh does instead: "refuse" (no key fits), "never" (nobody answers; "never-told"
     /// after telling wait_for_ssh()), "lost" (the
-    /// connection breaks), "hang" (until it gets a signal, after telling wait_for_ssh()).
+    /// connection breaks), "suspend" (stops itself, as on `~^Z`), "hang" (until it gets a signal,
+    /// after telling wait_for_ssh()).
     void set_ssh_mode(const std::string& mode);
     /// Blocks until a hanging ssh is connected.
     void wait_for_ssh();

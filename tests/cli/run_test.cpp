@@ -206,6 +206,15 @@ TEST_F(RunTest, ASignalDuringTheDeleteOfRmDoesNotLeaveItHalfDone) {
     EXPECT_EQ(daemon().cancelled(), 0);
 }
 
+TEST_F(RunTest, StopsAndGoesOnWithItsSsh) {
+    daemon();
+    set_ssh_mode("suspend");
+    Running running = start({"vm", "run", "--", "sh", "-c", "exit 3"});
+    running.wait_until_stopped();
+    running.signal(SIGCONT);
+    EXPECT_EQ(running.wait().status, 3);
+}
+
 TEST_F(RunTest, ASignalWithoutRmKeepsTheMachine) {
     set_ssh_mode("hang");
     daemon();
