@@ -150,7 +150,7 @@ void remove_folder_if_empty(const std::string& path) { (void)::rmdir(path.c_str(
 Result<void> remove_for_people(const Layout& layout) {
     ErrorCollector errors;
     // zsh brings its folder along, empty.
-    const bool has_zsh = path_exists(layout.root + "/usr/share/zsh");
+    const bool has_zsh = path_exists(layout.root + "/usr/bin/zsh");
     for (const ShellPlace& place : shell_places) {
         const std::string path = layout.share + std::string(place.path);
         errors.add(remove_file(path));
