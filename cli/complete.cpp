@@ -87,6 +87,13 @@ public:
         }
         for (const LivingWord& each : living_words)
             if (each.word == kind) living(each.kind, role_of(flag), used);
+        if (kind == "SRC" || kind == "DST") {
+            // Either end of a copy: a file here, or VM:PATH.
+            if (current_.find(':') != current_.npos) return;
+            for (const Candidate& each : ask_(Living::vms, {}))
+                add(each.word + ":", each.help);
+            found_.paths = Candidates::Paths::files;
+        }
         if (kind == "FILE") found_.paths = Candidates::Paths::files;
         if (kind == "PATH" || kind == "FOLDER") found_.paths = Candidates::Paths::folders;
     }

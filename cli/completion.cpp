@@ -36,6 +36,8 @@ _banger() {
         :folders) compopt -o filenames
             mapfile -t -O ${#COMPREPLY[@]} COMPREPLY < <(compgen -d -- "${current#"$kept"}") ;;
         *) candidate=${candidate%%$'\t'*}
+            # The path in the machine follows.
+            [[ $candidate == *: ]] && compopt -o nospace
             COMPREPLY+=("${candidate#"$kept"}") ;;
         esac
     done < <("${words[0]/#\~/$HOME}" __complete -- "${words[@]:1}" 2>/dev/null)
@@ -54,6 +56,7 @@ _banger() {
         '') ;;
         :files) _files ;;
         :folders) _files -/ ;;
+        *:|*:$'\t'*) compadd -S '' -- "${candidate%%$'\t'*}" ;;
         *$'\t'*)
             word=${candidate%%$'\t'*}
             candidates+=("${word//:/\\:}:${candidate#*$'\t'}") ;;

@@ -129,6 +129,29 @@ TEST_F(CompletionTest, AGroupInAGroupIsOfferedAndEntered) {
     EXPECT_EQ(paths, Candidates::Paths::folders);
 }
 
+TEST_F(CompletionTest, AnEndOfACopyIsAFileOrAMachine) {
+    CommandTable table;
+    CommandSpec command;
+    command.name = "cp";
+    command.words = {"SRC... DST", 2, Words::many};
+    table.commands = {command};
+    const auto offered = [&](const std::string& typed) {
+        const std::vector<std::string> words = {"cp", typed};
+        const Candidates found = complete(
+            table, words, [&](Living kind, const std::string& role) { return names(kind, role); });
+        paths = found.paths;
+        std::vector<std::string> all;
+        for (const Candidate& each : found.words)
+            all.push_back(each.word);
+        return all;
+    };
+    EXPECT_THAT(offered(""), ElementsAre("sandbox:", "web:"));
+    EXPECT_EQ(paths, Candidates::Paths::files);
+    EXPECT_THAT(offered("w"), ElementsAre("web:"));
+    EXPECT_THAT(offered("web:"), IsEmpty());
+    EXPECT_EQ(paths, Candidates::Paths::none);
+}
+
 TEST_F(CompletionTest, WhatFollowsTheSeparatorIsTheGuests) {
     EXPECT_THAT(words({"vm", "ssh", "web", "--", ""}), IsEmpty());
     EXPECT_THAT(words({"vm", "ssh", "web", "--", "ls", "--"}), IsEmpty());
