@@ -103,14 +103,20 @@ std::string replaced(std::string text, const std::string& word, const std::strin
     return text;
 }
 
+/// What many hosts and users are called, and what our own text is full of.
+bool says_nothing(std::string_view name) {
+    return name == "root" || name == "localhost" || name == "debian" || name == "banger";
+}
+
 std::string clean_line(std::string line, const PrivateWords& words) {
     if (line.size() > longest_line) line = line.substr(0, longest_line) + " …";
     for (const Rule& rule : rules())
         line = std::regex_replace(line, rule.pattern, rule.instead);
     line = without_random_words(line);
     line = replaced(std::move(line), words.home, "~", false);
-    if (words.user != "root") line = replaced(std::move(line), words.user, "USER", true);
-    if (words.host != "localhost") line = replaced(std::move(line), words.host, "HOST", true);
+    if (!says_nothing(words.user)) line = replaced(std::move(line), words.user, "USER", true);
+    if (!says_nothing(words.host) && words.host.size() > 3)
+        line = replaced(std::move(line), words.host, "HOST", true);
     return line;
 }
 

@@ -11,8 +11,8 @@ namespace banger::cli {
 /// What stands for this user and host, and is replaced wherever it appears.
 struct PrivateWords {
     std::string home;  ///< becomes ~
-    std::string user;  ///< becomes USER; "root" says nothing and stays
-    std::string host;  ///< becomes HOST
+    std::string user;  ///< becomes USER; "root" and the like say nothing and stay
+    std::string host;  ///< becomes HOST, except "localhost" and names under 4 letters
 };
 
 /// Text without keys, tokens, passwords and credentials in addresses, mail addresses, and the
