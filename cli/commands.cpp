@@ -12,6 +12,7 @@ CommandTable all_commands() {
         "root and a disk of its own, and is reached by ssh.";
     table.examples = {
         {"banger vm run", "make a machine and open a shell in it"},
+        {"banger vm run .", "the same, with this git repository in it"},
         {"banger vm run --rm -- uname -a", "run one command in a fresh one, then delete it"},
         {"banger vm list", "see what there is"},
         {"banger doctor", "check that this host can run machines"}};
