@@ -19,6 +19,7 @@ CommandTable all_commands() {
     add_vm_run_commands(table);
     add_vm_commands(table);
     add_vm_set_command(table);
+    add_vm_copy_command(table);
     add_vm_look_commands(table);
     add_workspace_commands(table);
     add_image_commands(table);

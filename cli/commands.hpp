@@ -7,6 +7,7 @@ namespace banger::cli {
 
 void add_vm_commands(CommandTable& table);
 void add_vm_look_commands(CommandTable& table);  ///< stats, ports, health
+void add_vm_copy_command(CommandTable& table);
 void add_vm_set_command(CommandTable& table);
 void add_vm_run_commands(CommandTable& table);     ///< run, create, ssh
 void add_workspace_commands(CommandTable& table);  ///< prepare, export, exec

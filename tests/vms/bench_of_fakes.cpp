@@ -81,6 +81,7 @@ Result<VmRecord> BenchOfFakes::create(TestCall& call, const std::string& name, b
     CreateRequest request;
     request.name = *VmName::parse(name);
     request.image = "fake:small";
+    request.sizes.vcpus = 1;
     request.sizes.disk = ByteCount::mib(64);
     request.sizes.system_overlay = ByteCount::mib(256);
     std::vector<StageTime> times;

@@ -33,6 +33,8 @@ bool start(BenchOfFakes& bench, TestCall& call) {
     return bench.machines().start("sandbox", call, times).has_value();
 }
 
+const ChangeRequest larger{.vcpus = 2, .memory = {}, .disk = ByteCount::mib(96), .nat = {}};
+
 const Operation operations[] = {
     {"start", false, start},
     {"restart", true,
@@ -45,6 +47,10 @@ const Operation operations[] = {
      }},
     {"kill", true,
      [](BenchOfFakes& bench, TestCall&) { return bench.machines().kill("sandbox").has_value(); }},
+    {"growth", false,
+     [](BenchOfFakes& bench, TestCall& call) {
+         return bench.machines().change("sandbox", larger, call).has_value();
+     }},
     {"delete", true,
      [](BenchOfFakes& bench, TestCall& call) {
          return bench.machines().remove("sandbox", false, call).has_value();
@@ -172,7 +178,11 @@ void expect_legal(BenchOfFakes& bench, const std::string& folder) {
     EXPECT_FALSE(vm.link);
     EXPECT_EQ(processes_in(inventory), 0u);
     EXPECT_THAT(live_files(folder, inventory), testing::IsEmpty());
-    EXPECT_EQ(vm.volumes.size(), 2u);
+    ASSERT_EQ(vm.volumes.size(), 2u);
+    // All of a change or nothing of it.
+    EXPECT_EQ(vm.volumes[1].size, vm.disk_size);
+    EXPECT_EQ(std::filesystem::file_size(vm.volumes[1].path), vm.disk_size.count());
+    EXPECT_EQ(vm.disk_size == *larger.disk, vm.vcpus == *larger.vcpus);
     const Result<std::vector<ResourceRecord>> resources = bench.store().resources();
     ASSERT_TRUE(resources);
     for (const ResourceRecord& resource : *resources)
