@@ -225,7 +225,7 @@ CommandSpec prepare_command() {
         "left out unless asked for, ignored ones always. Done again, it brings the copy up to "
         "date; what was changed in the guest is not overwritten unless forced.\n\n"
         "Without PATH: the repository that was copied before, else the one you are in.",
-        {"VM PATH", 1, 2},
+        {"VM [PATH]", 1, 2},
         false,
         {{"--guest-path", "FOLDER", "where to in the guest", "/root/repo", {}}},
         {{"banger vm workspace prepare sandbox .", "this repository"},

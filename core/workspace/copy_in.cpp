@@ -292,6 +292,19 @@ Result<void> Sending::run(const Pack* pack, bool guest_checks_out) {
     return tar_.finish();
 }
 
+/// What an overlay sends besides the pack, in bytes.
+Result<std::uint64_t> bytes_over_base(const CopyPlan& plan) {
+    const UniqueFd root = BANGER_TRY(open_root(plan.repository));
+    const std::unordered_set<std::string> made(plan.in_base.begin(), plan.in_base.end());
+    std::uint64_t bytes = 0;
+    for (const std::string& path : plan.files) {
+        if (made.contains(path)) continue;
+        const Found found = look(root.get(), path);
+        if (found.is_there) bytes += static_cast<std::uint64_t>(found.status.st_size);
+    }
+    return bytes;
+}
+
 // ---- the guest's side ----
 
 struct GuestState {
@@ -475,8 +488,12 @@ Result<CopyResult> copy_in(const HostGit& git, const CopyPlan& plan, const Guest
         pack = BANGER_TRY(make_pack(git, plan, folder.path(), stop));
     }
     const bool checks_out = pack && state.has_git;
-    Sending sending(git, plan, guest, state.has_gzip, on_progress, stop);
-    Result<void> sent = guest.write("go " + std::string(state.has_gzip ? "gzip" : "plain") + " " +
+    // A pack is compressed already: where little else is sent, gzip would only be in the way.
+    const bool is_packed =
+        checks_out && BANGER_TRY(bytes_over_base(plan)) < pack->size / 4 + (64 << 10);
+    const bool is_gzipped = state.has_gzip && !is_packed;
+    Sending sending(git, plan, guest, is_gzipped, on_progress, stop);
+    Result<void> sent = guest.write("go " + std::string(is_gzipped ? "gzip" : "plain") + " " +
                                     (checks_out ? "checkout" : "all") + "\n");
     if (sent) sent = sending.run(pack ? &*pack : nullptr, checks_out);
     if (!sent) return what_failed(guest, sent.error());

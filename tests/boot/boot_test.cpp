@@ -11,6 +11,7 @@
 
 #include "core/base/file.hpp"
 #include "core/base/process.hpp"
+#include "tests/base/temp_folder.hpp"
 #include "tests/boot/guest_command.hpp"
 
 namespace banger::boot {
@@ -102,6 +103,40 @@ TEST_F(Boot, ExitStatusInputAndQuotingPassThrough) {
     const Result<CommandOutput> counted = run_command(count, 60s, ByteCount::kib(4), {});
     ASSERT_TRUE(counted);
     EXPECT_EQ(counted->standard_output, "3\n");
+}
+
+TEST_F(Boot, ARepositoryGoesInAndAPatchComesOut) {
+    const TempFolder folder;
+    const auto here = [&](const std::string& script) {
+        Command command;
+        command.program = "/bin/sh";
+        command.arguments = {"-c", "set -e; " + script};
+        command.environment = minimal_environment();
+        command.environment["HOME"] = folder.path();
+        command.working_folder = folder.path();
+        const Result<CommandOutput> output = run_command(command, 60s, ByteCount::mib(1), {});
+        EXPECT_TRUE(output && output->status.is_success())
+            << script << (output ? output->standard_error : "");
+        return output ? output->standard_output : "";
+    };
+    here(
+        "git init -q -b main repo; cd repo; git config user.name me; git config user.email m@e.x;"
+        " seq 500 >numbers; echo one >a; printf '#!/bin/sh\\n' >run; chmod +x run; ln -s a link;"
+        " git add .; git commit -qm one; echo edited >>a; rm run; echo u >untracked");
+    const std::string name = named("holder");
+    const CommandOutput run = run_banger({"vm", "run", folder / "repo", "--name", name, "--image",
+                                          image_, "--", "git", "status", "--porcelain"});
+    EXPECT_TRUE(run.status.is_success()) << run.standard_error;
+    EXPECT_EQ(run.standard_output, " M a\n D run\n") << run.standard_error;
+    EXPECT_EQ(output_of({"vm", "exec", name, "--", "pwd"}), "/root/repo");
+    EXPECT_EQ(run_banger({"vm", "exec", name, "--", "sh", "-c", "kill -9 $$"}).status.code, 137);
+    output_of(
+        {"vm", "exec", name, "--", "sh", "-c",
+         "echo 501 >>numbers; git mv link moved; git commit -qam two; printf '\\000' >binary"});
+    output_of({"vm", "workspace", "export", name, "-o", folder / "patch"});
+    EXPECT_EQ(here("git clone -q repo clean; cd clean; git apply ../patch; tail -1 numbers; cat a;"
+                   " readlink moved; wc -c <binary; ls run link 2>/dev/null || true"),
+              "501\none\nedited\na\n1\n");
 }
 
 TEST_F(Boot, StopLosesNothingAndStartIsANewBoot) {
