@@ -112,6 +112,9 @@ Result<void> Daemon::Inside::open() {
                 .home = paths.home,
                 .default_ssh_key = paths.ssh_key,
                 .log_level_variable = level ? std::optional<std::string>(level) : std::nullopt}));
+    // Stopping a machine that somebody uses is worse than not stopping one that nobody does.
+    if (config.auto_stop_stale_after.value)
+        log(LogLevel::warning, "auto_stop_stale_after is not acted on yet: machines run on");
     store = BANGER_TRY(Store::open(paths.database));
     const HostSize host = BANGER_TRY(HostSize::of_this_host());
     BANGER_TRY(open_plugins());
