@@ -274,6 +274,7 @@ Result<void> FakeImageSource::fetch(const ArtifactManifest& manifest, std::size_
 
 Result<std::vector<AvailableArtifact>> FakeImageSource::available(Call&) {
     std::vector<AvailableArtifact> artifacts;
+    artifacts.reserve(std::size(products));
     for (const Product& product : products)
         artifacts.push_back({product.kind, std::string(prefix) + std::string(product.name), "fake",
                              "amd64", std::string(product.description)});
