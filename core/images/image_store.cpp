@@ -16,6 +16,7 @@
 #include "core/base/file.hpp"
 #include "core/base/names.hpp"
 #include "core/base/rollback.hpp"
+#include "core/images/bundle.hpp"
 #include "core/images/ext4_image.hpp"
 #include "core/images/kernel_tree.hpp"
 
@@ -193,6 +194,27 @@ void take_better(std::string& field, const std::string& better) {
     if (!better.empty()) field = better;
 }
 
+bool is_bundle(const ArtifactManifest& manifest) {
+    return manifest.parts.size() == 1 && manifest.parts[0].format == PartFormat::bundle;
+}
+
+images::BundleReadOptions showing(Call& call, const ArtifactName& name) {
+    return {.limits = {},
+            .on_progress = [&call, stage = "unpacking " + name.str()](std::uint64_t done,
+                                                                      std::uint64_t total) {
+                call.report({stage, done, total, Progress::Unit::bytes});
+            }};
+}
+
+/// What the bundle knows and the source that led to it does not.
+void take_from_bundle(ArtifactManifest& manifest, const images::BundleManifest& bundle) {
+    if (manifest.distro.empty()) manifest.distro = bundle.distro;
+    if (manifest.architecture.empty()) manifest.architecture = bundle.architecture;
+    if (manifest.description.empty()) manifest.description = bundle.description;
+    if (manifest.kernel_reference.empty()) manifest.kernel_reference = bundle.kernel_reference;
+    manifest.run_config = bundle.run_config;
+}
+
 }  // namespace
 
 ImageStore::ImageStore(Store& store, std::vector<NamedImageSource> sources, Places places)
@@ -256,10 +278,11 @@ Result<ImageRecord> ImageStore::ensure_image(const std::string& reference,
 
 Result<ImageRecord> ImageStore::pull_image(const Found& found, const ArtifactName& name,
                                            const std::optional<ImageRecord>& replaced, Call& call) {
-    const ArtifactManifest& manifest = found.manifest;
+    ArtifactManifest manifest = found.manifest;
     const bool is_ready =
         manifest.parts.size() == 1 && manifest.parts[0].format == PartFormat::ext4;
-    BANGER_TRY(check_parts(manifest, is_ready ? PartFormat::ext4 : PartFormat::tar_layer));
+    if (!is_bundle(manifest))
+        BANGER_TRY(check_parts(manifest, is_ready ? PartFormat::ext4 : PartFormat::tar_layer));
     if (replaced) BANGER_TRY(remove_image(replaced->name.str()));
 
     const std::string id = new_artifact_id();
@@ -296,10 +319,19 @@ Result<ImageRecord> ImageStore::pull_image(const Found& found, const ArtifactNam
         size = ByteCount::bytes(static_cast<std::uint64_t>(status.st_size));
         return ok();
     };
-    BANGER_TRY(
-        with_parts(*found.source, manifest, partial, call,
-                   is_ready ? std::function<Result<void>(std::span<const UniqueFd>)>(copy) : write)
-            .context("pulling " + manifest.reference));
+    const auto unpack = [&](std::span<const UniqueFd> parts) -> Result<void> {
+        const images::BundleManifest bundle = BANGER_TRY(
+            images::read_image_bundle(parts[0], image, showing(call, name), call.stop()));
+        take_from_bundle(manifest, bundle);
+        size = bundle.files[0].size;
+        return ok();
+    };
+    using Read = std::function<Result<void>(std::span<const UniqueFd>)>;
+    BANGER_TRY(with_parts(*found.source, found.manifest, partial, call,
+                          is_bundle(manifest) ? Read(unpack)
+                          : is_ready          ? Read(copy)
+                                              : Read(write))
+                   .context("pulling " + manifest.reference));
 
     call.report({"finishing " + name.str(), 0, 0, Progress::Unit::none});
     BANGER_TRY(sync_file(image, path));
@@ -385,8 +417,8 @@ Result<KernelRecord> ImageStore::ensure_kernel(const std::string& reference,
 Result<KernelRecord> ImageStore::pull_kernel(const Found& found, const ArtifactName& name,
                                              const std::optional<KernelRecord>& replaced,
                                              Call& call) {
-    const ArtifactManifest& manifest = found.manifest;
-    BANGER_TRY(check_parts(manifest, PartFormat::kernel_tree));
+    ArtifactManifest manifest = found.manifest;
+    if (!is_bundle(manifest)) BANGER_TRY(check_parts(manifest, PartFormat::kernel_tree));
     if (replaced) BANGER_TRY(remove_kernel(replaced->name.str()));
 
     const std::string id = new_artifact_id();
@@ -398,8 +430,19 @@ Result<KernelRecord> ImageStore::pull_kernel(const Found& found, const ArtifactN
     if (!folder) return Error::from_errno(errno, "open " + partial);
 
     images::KernelFiles files;
-    BANGER_TRY(with_parts(*found.source, manifest, partial, call,
+    const auto unpack = [&](const UniqueFd& part) -> Result<void> {
+        const images::BundleManifest bundle =
+            BANGER_TRY(images::read_kernel_bundle(part, folder, showing(call, name), call.stop()));
+        take_from_bundle(manifest, bundle);
+        files = {.version = bundle.kernel_version,
+                 .vmlinux_size = bundle.files[0].size,
+                 .initramfs_size = bundle.files[1].size,
+                 .modules_size = bundle.files[2].size};
+        return ok();
+    };
+    BANGER_TRY(with_parts(*found.source, found.manifest, partial, call,
                           [&](std::span<const UniqueFd> parts) -> Result<void> {
+                              if (is_bundle(found.manifest)) return unpack(parts[0]);
                               files = BANGER_TRY(
                                   images::import_kernel_tree(parts[0], folder, call.stop()));
                               return ok();

@@ -22,9 +22,7 @@ Resolution resolution_of(const Entry& entry) {
     manifest.description = entry.description;
     manifest.provenance = "sha256 pinned in the catalog";
     manifest.kernel_reference = entry.kernel;
-    manifest.parts.push_back(
-        {entry.kind == ArtifactKind::image ? PartFormat::bundle : PartFormat::kernel_tree,
-         bundle.digest, bundle.size, bundle.url});
+    manifest.parts.push_back({PartFormat::bundle, bundle.digest, bundle.size, bundle.url});
     return manifest;
 }
 
