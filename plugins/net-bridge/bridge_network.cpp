@@ -110,7 +110,7 @@ Result<BridgeSettings> BridgeSettings::parse(const Settings& settings) {
                        .context("reading guest_dns"));
     return BridgeSettings{bridge, *address, dns,
                           setting<bool>(settings, "allow_guest_to_guest", false),
-                          setting<bool>(settings, "allow_private_networks", true)};
+                          setting<bool>(settings, "allow_private_networks", false)};
 }
 
 std::string BridgeNetwork::device_of(std::uint32_t owner, const VmId& vm) {
@@ -356,6 +356,7 @@ bool BridgeNetwork::has_nat() const {
 RulesetPlan BridgeNetwork::plan() const {
     RulesetPlan plan{settings_.bridge,
                      settings_.address,
+                     settings_.guest_dns,
                      settings_.allow_guest_to_guest,
                      settings_.allow_private_networks,
                      {},

@@ -26,7 +26,7 @@ struct BridgeSettings {
     Ipv4Prefix address;  ///< of the host on the bridge; the guests have the rest of the prefix
     Ipv4Address guest_dns;
     bool allow_guest_to_guest = false;
-    bool allow_private_networks = true;
+    bool allow_private_networks = false;
 
     /// Errc::invalid_argument: a name that is not banger's, a prefix that is not private.
     static Result<BridgeSettings> parse(const Settings& settings);

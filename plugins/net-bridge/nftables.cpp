@@ -42,8 +42,8 @@ Result<void> Nftables::run_locked(const std::string& commands, bool is_dry) {
     return Error(why.find("Operation not permitted") == why.npos ? Errc::unavailable
                                                                  : Errc::permission_denied,
                  "nftables refuses banger's rules: " + why,
-                 "Look for what is missing: the kernel modules nf_tables, nft_masq and nft_ct, or "
-                 "the capability CAP_NET_ADMIN.");
+                 "Look for what is missing: the kernel modules nf_tables, nft_masq, nft_ct and "
+                 "nft_reject, or the capability CAP_NET_ADMIN.");
 }
 
 namespace {

@@ -112,12 +112,14 @@ std::string forward_chains(const RulesetPlan& plan) {
         "        ct status dnat drop\n"
         "        ip daddr { 0.0.0.0/8, 100.100.100.200, 127.0.0.0/8, 168.63.129.16, "
         "169.254.0.0/16, 224.0.0.0/3 } drop\n";
-    if (!plan.allow_private_networks)
-        text +=
-            "        ip daddr { 10.0.0.0/8, 100.64.0.0/10, 172.16.0.0/12, 192.168.0.0/16 } "
-            "drop\n";
     text += "        " + (outside.empty() ? "" : "oifname != { " + join(outside) + " } ") +
             "meta oifkind \"bridge\" drop\n";
+    // Refused and not dropped: whoever meets this in a guest is to see it at once.
+    if (!plan.allow_private_networks)
+        text += "        ip saddr @nat_guests ip daddr " + plan.guest_dns.text() +
+                " meta l4proto { tcp, udp } th dport 53 accept\n"
+                "        ip saddr @nat_guests ip daddr { 10.0.0.0/8, 100.64.0.0/10, 172.16.0.0/12, "
+                "192.168.0.0/16 } reject with icmpx admin-prohibited\n";
     text +=
         "        ip saddr @nat_guests accept\n"
         "        drop\n"

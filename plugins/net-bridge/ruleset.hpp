@@ -19,7 +19,8 @@
 /// at the bridge's address. Through the host: answers; and from machines with `--nat`, what leaves
 /// the host and is neither another guest, nor a service that the host publishes by address
 /// translation, nor behind another bridge (containers, other virtual machines), nor link-local or
-/// metadata. Masquerading is one chain a machine, chosen by its address.
+/// metadata, nor in a private network (except the name server that the guests are given).
+/// Masquerading is one chain a machine, chosen by its address.
 namespace banger {
 
 /// Every tap's name begins like this; no other interface's should.
@@ -35,9 +36,10 @@ struct RulesetLink {
 
 struct RulesetPlan {
     std::string bridge;
-    Ipv4Prefix address;  ///< of the bridge
+    Ipv4Prefix address;     ///< of the bridge
+    Ipv4Address guest_dns;  ///< may be asked wherever it is
     bool allow_guest_to_guest = false;
-    bool allow_private_networks = true;
+    bool allow_private_networks = false;
     /// Bridges that lead out of the host: the one that the default route goes through.
     std::vector<std::string> outside_bridges;
     std::vector<RulesetLink> links;

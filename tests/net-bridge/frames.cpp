@@ -156,17 +156,29 @@ std::optional<Frame> Guest::receive_frame() const {
     return frame;
 }
 
+std::optional<Frame> Guest::receive_answering() const {
+    std::optional<Frame> frame = receive_frame();
+    if (frame && get16(*frame, 12) == 0x0806 && get16(*frame, 20) == 1 &&
+        get32(*frame, 38) == link.address.address().bits())
+        send(ethernet(get_mac(*frame, 22), link.mac, 0x0806,
+                      arp(2, link.mac, link.address.address(), get_mac(*frame, 22),
+                          Ipv4Address(get32(*frame, 28)))));
+    return frame;
+}
+
 std::optional<UdpPacket> Guest::receive() const {
-    for (;;) {
-        const std::optional<Frame> frame = receive_frame();
-        if (!frame) return std::nullopt;
-        if (get16(*frame, 12) == 0x0806 && get16(*frame, 20) == 1 &&
-            get32(*frame, 38) == link.address.address().bits())
-            send(ethernet(get_mac(*frame, 22), link.mac, 0x0806,
-                          arp(2, link.mac, link.address.address(), get_mac(*frame, 22),
-                              Ipv4Address(get32(*frame, 28)))));
+    while (const std::optional<Frame> frame = receive_answering())
         if (const std::optional<UdpPacket> packet = read_udp(*frame)) return packet;
-    }
+    return std::nullopt;
+}
+
+std::optional<std::uint8_t> Guest::receive_unreachable(Ipv4Address there) const {
+    // Ethernet, IPv4, ICMP (RFC 792) and the packet that it is about.
+    while (const std::optional<Frame> frame = receive_answering())
+        if (frame->size() >= 62 && get16(*frame, 12) == 0x0800 && frame->at(23) == 1 &&
+            frame->at(34) == 3 && get32(*frame, 58) == there.bits())
+            return static_cast<std::uint8_t>(frame->at(35));
+    return std::nullopt;
 }
 
 UdpSocket::UdpSocket(Ipv4Address address, std::uint16_t port)

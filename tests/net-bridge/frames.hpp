@@ -43,6 +43,9 @@ public:
     void send_udp(const UdpPacket& packet) const;
     /// The next UDP packet for it; nothing after five seconds.
     std::optional<UdpPacket> receive() const;
+    /// The code of the next ICMP message that `there` cannot be reached; nothing after five
+    /// seconds.
+    std::optional<std::uint8_t> receive_unreachable(Ipv4Address there) const;
     /// The next frame at all.
     std::optional<Frame> receive_frame() const;
     /// Whether the host answers "who has" with this sender.
@@ -52,6 +55,8 @@ public:
     MacAddress host_mac = link.mac;  ///< of the bridge, as it answered
 
 private:
+    /// The next frame; a question for its hardware address is answered.
+    std::optional<Frame> receive_answering() const;
     UniqueFd fd_;
 };
 

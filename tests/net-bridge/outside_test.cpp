@@ -114,22 +114,65 @@ TEST_F(Outside, MetadataAndLinkLocalStayOutOfReach) {
     EXPECT_EQ(far.receive()->text, "marker");
 }
 
-TEST_F(Outside, PrivateNetworksBeyondTheHostAreASetting) {
-    outside_->run([] { run({"ip", "address", "add", "192.168.50.1/32", "dev", "eth0"}); });
-    run({"ip", "route", "add", "192.168.50.0/24", "via", "198.51.100.2"});
-    const Ipv4Address lan = Ipv4Address::parse("192.168.50.1").value();
-    const UdpSocket far = far_socket(Ipv4Address(), 80);
-    for (const bool allowed : {true, false}) {
-        BridgeFixture bridge({{"allow_private_networks", allowed}});
-        const Guest guest(bridge.attach(0, true));
-        guest.send_udp(lan, 80, "to the LAN");
-        guest.send_udp(far_side, 80, "marker");
-        EXPECT_EQ(far.receive()->text, allowed ? "to the LAN" : "marker");
-        if (allowed) {
-            EXPECT_EQ(far.receive()->text, "marker");
-        }
-        EXPECT_TRUE(bridge.network().recover({}));
+/// A LAN beyond the host, with a name server in it.
+class PrivateNetwork : public Outside {
+protected:
+    void SetUp() override {
+        Outside::SetUp();
+        if (IsSkipped() || HasFailure()) return;
+        outside_->run([] {
+            for (const char* address : {"10.1.2.3/32", "100.64.9.9/32", "172.31.0.1/32",
+                                        "192.168.50.1/32", "192.168.50.53/32"})
+                run({"ip", "address", "add", address, "dev", "eth0"});
+        });
+        for (const char* network :
+             {"10.1.2.0/24", "100.64.9.0/24", "172.31.0.0/16", "192.168.50.0/24"})
+            run({"ip", "route", "add", network, "via", "198.51.100.2"});
     }
+    const Ipv4Address lan_ = Ipv4Address::parse("192.168.50.1").value();
+    const Ipv4Address name_server_ = Ipv4Address::parse("192.168.50.53").value();
+};
+
+TEST_F(PrivateNetwork, IsOutOfReachAndTheGuestIsToldAtOnce) {
+    const Guest guest(bridge_.attach(0, true));
+    const UdpSocket far = far_socket(Ipv4Address(), 80);
+    for (const char* address : {"10.1.2.3", "100.64.9.9", "172.31.0.1", "192.168.50.1"}) {
+        const Ipv4Address there = Ipv4Address::parse(address).value();
+        guest.send_udp(there, 80, "to the LAN");
+        const std::optional<std::uint8_t> code = guest.receive_unreachable(there);
+        ASSERT_TRUE(code) << address;
+        EXPECT_EQ(*code, 13) << "administratively prohibited (RFC 1812)";
+    }
+    guest.send_udp(far_side, 80, "marker");
+    EXPECT_EQ(far.receive()->text, "marker");
+}
+
+TEST_F(PrivateNetwork, ASettingOpensIt) {
+    BridgeFixture bridge({{"allow_private_networks", true}});
+    const Guest guest(bridge.attach(0, true));
+    const UdpSocket far = far_socket(Ipv4Address(), 80);
+    guest.send_udp(lan_, 80, "to the LAN");
+    EXPECT_EQ(far.receive()->text, "to the LAN");
+    // It opens nothing to a machine without --nat.
+    const Guest without(bridge.attach(1, false));
+    without.send_udp(lan_, 80, "without");
+    guest.send_udp(far_side, 80, "marker");
+    EXPECT_EQ(far.receive()->text, "marker");
+}
+
+TEST_F(PrivateNetwork, TheGuestsNameServerInItIsAskedForNamesAlone) {
+    BridgeFixture bridge({{"guest_dns", name_server_.text()}});
+    const Guest guest(bridge.attach(0, true));
+    const Guest without(bridge.attach(1, false));
+    const UdpSocket dns = far_socket(Ipv4Address(), 53);
+    const UdpSocket other = far_socket(Ipv4Address(), 80);
+    without.send_udp(name_server_, 53, "without");
+    guest.send_udp(lan_, 53, "another name server");
+    guest.send_udp(name_server_, 80, "another service");
+    guest.send_udp(name_server_, 53, "question");
+    EXPECT_EQ(dns.receive()->text, "question");
+    guest.send_udp(far_side, 80, "marker");
+    EXPECT_EQ(other.receive()->text, "marker");
 }
 
 TEST_F(Outside, ContainersOfTheHostStayOutOfReach) {

@@ -15,7 +15,7 @@ Ipv4Address address(std::string_view text) { return Ipv4Address::parse(text).val
 VmId vm(std::string_view text) { return VmId::parse(text).value(); }
 
 RulesetPlan plan() {
-    RulesetPlan plan{"banger0", prefix("172.16.0.1/24"), false, true, {}, {}};
+    RulesetPlan plan{"banger0", prefix("172.16.0.1/24"), address("1.1.1.1"), false, false, {}, {}};
     plan.links = {{vm("000000000001"), "bgr-00000000001", MacAddress::of(vm("000000000001")),
                    address("172.16.0.5"), false},
                   {vm("000000000002"), "bgr-00000000002", MacAddress::of(vm("000000000002")),
@@ -30,7 +30,7 @@ TEST(Ruleset, EverySettingTheOtherWay) {
     other.bridge = "banger-x";
     other.address = prefix("10.9.8.1/22");
     other.allow_guest_to_guest = true;
-    other.allow_private_networks = false;
+    other.allow_private_networks = true;
     other.outside_bridges = {"br0", "br1"};
     other.links.clear();
     expect_golden("other.nft", ruleset(other));
@@ -97,6 +97,7 @@ TEST(BridgeSettings, DefaultsStandWithoutATable) {
     EXPECT_EQ(settings.address, prefix("172.16.0.1/24"));
     EXPECT_EQ(settings.guest_dns, address("1.1.1.1"));
     EXPECT_FALSE(settings.allow_guest_to_guest);
+    EXPECT_FALSE(settings.allow_private_networks);
 }
 
 TEST(BridgeSettings, OnlyBangersOwnNamesAndPrivatePrefixes) {
