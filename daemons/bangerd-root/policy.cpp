@@ -17,7 +17,10 @@ constexpr std::size_t max_path = 1024;
 constexpr std::size_t max_zone = 253;  // RFC 1035, section 2.3.4
 
 Result<void> check_text(std::string_view what, std::string_view text, std::size_t most) {
-    const bool is_plain = std::ranges::all_of(text, [](char c) { return c > ' ' && c < 0x7f; });
+    const bool is_plain = std::ranges::all_of(text, [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+               std::string_view("/._-:+@").find(c) != std::string_view::npos;
+    });
     if (text.size() <= most && is_plain && !text.starts_with('-')) return ok();
     return Error(Errc::invalid_argument, "the " + std::string(what) +
                                              " is too long, begins with a hyphen, or has other "
