@@ -112,6 +112,36 @@ def services_are_hardened(host):
         holds(score < limit, f"systemd-analyze security gives {unit} {score}, not under {limit}")
 
 
+def status_of(host, unit):
+    """/proc/PID/status of a service, as it is and not as its unit says."""
+    lines = host.root(f"cat /proc/$(systemctl show -P MainPID {unit}.service)/status").splitlines()
+    return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+
+
+@test
+def sandboxes_are_in_force(host):
+    capabilities = {"bangerd": 0, "bangerd-root": 1 << 0 | 1 << 12 | 1 << 21 | 1 << 27}  # chown, net_admin, sys_admin, mknod (linux/capability.h)
+    for unit, wanted in capabilities.items():
+        status = status_of(host, unit)
+        equal({name: int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")},
+              {"CapInh": 0, "CapPrm": wanted, "CapEff": wanted, "CapBnd": wanted, "CapAmb": 0}, f"capabilities of {unit}")
+        equal((status["NoNewPrivs"], status["Seccomp"], status["Umask"]), ("1", "2", "0077"), f"{unit}: privileges, filter, mask")
+        inside = f"pid=$(systemctl show -P MainPID {unit}.service); nsenter -t $pid -m"
+        for folder in ("/usr", "/etc", "/boot", "/root", "/home/dev", "/var", "/var/lib", "/opt"):
+            holds(host.attempt(f"{inside} touch {folder}/banger-was-here", "root").returncode, f"{unit} can write in {folder}")
+        equal(host.root(f"{inside} ls -A /tmp"), "", f"what {unit} sees of /tmp")
+        for file in ("/proc/sys/kernel/core_pattern", "/sys/fs/cgroup/cgroup.procs"):
+            holds(host.attempt(f"{inside} sh -c 'test -w {file} && : >>{file}'", "root").returncode, f"{unit} can write {file}")
+    holds(host.attempt("nsenter -t $(systemctl show -P MainPID bangerd-root.service) -m ls /home/dev", "root").stdout == "", "the helper sees a home")
+    helper = "/proc/$(systemctl show -P MainPID bangerd-root.service)"
+    equal(host.root(f"tr '\\0' '\\n' <{helper}/environ | wc -c"), "0", "the helper's environment")
+    # Nothing but its own: sockets, eventfds, device-mapper's control.
+    opened = host.root(f"ls -l {helper}/fd | awk 'NR > 1 {{print $NF}}'").splitlines()
+    foreign = [name for name in opened if not re.match(r"socket:|anon_inode:|/dev/mapper/control|/dev/null", name)]
+    equal(foreign, [], "what else the helper has open")
+    equal(status_of(host, "bangerd")["Uid"].split(), ["1000"] * 4, "who bangerd is")
+
+
 @test
 def doctor_has_no_failure(host):
     host.run("banger doctor")
@@ -321,30 +351,55 @@ def kill_9_of_a_vmm(host):
     holds(host.boot_id("one"), "no boot id")
 
 
-def torn(host, unit, stage):
-    """A create in which a service is killed succeeds or leaves a machine that can be deleted, and then nothing of it."""
-    host.machine("one")
-    objects = """dmsetup ls; losetup -ln -O BACK-INO; ip -o link | awk -F': ' '{print $2}'; nft list ruleset | sed 's/counter packets.*//'
-        find /dev/banger /run/banger-root /var/lib/banger-root /var/lib/banger/vms | sort"""
-    before = host.root(objects)
-    host.root(f"""runuser -u dev -- banger vm create --name torn --image {IMAGE} >/root/torn.out 2>/root/torn.err & create=$!
+OBJECTS = """dmsetup ls; losetup -ln -O BACK-INO; ip -o link | awk -F': ' '{print $2}'; nft list ruleset | sed 's/counter packets.*//'
+    find /dev/banger /run/banger-root /var/lib/banger-root /var/lib/banger/vms | sort"""
+KILL = {
+    "bangerd": "systemctl kill --kill-whom=main --signal=KILL bangerd.service",
+    "the_helper": "systemctl kill --kill-whom=main --signal=KILL bangerd-root.service",
+    "the_vmm": "kill -9 $(runuser -u dev -- banger vm show torn --format json | jq .pid)",
+}
+# What is done with a machine, and the lines of its progress at which somebody dies: at least one a step.
+CRASHES = [
+    ("create", "making disks", ("bangerd", "the_helper")),
+    ("create", "joining the network", ("bangerd", "the_helper")),
+    ("create", "booting", ("bangerd", "the_helper", "the_vmm")),
+    ("create", "publishing the name", ("bangerd", "the_helper")),
+    ("start", "joining the network", ("bangerd", "the_helper")),
+    ("start", "booting", ("the_vmm",)),
+    ("stop", "to power off", ("bangerd", "the_helper", "the_vmm")),
+    ("delete", "to power off", ("bangerd", "the_helper", "the_vmm")),
+]
+
+
+def torn(host, operation, stage, victim):
+    """An operation in which somebody is killed ends or leaves a machine that can be deleted, and then nothing of it. The machine beside it does not notice."""
+    beside, boot = host.machine("one"), host.boot_id("one")
+    before = host.root(OBJECTS)
+    words = f"--name torn --image {IMAGE}" if operation == "create" else "torn"
+    if operation != "create":
+        host.run(f"banger vm create --name torn --image {IMAGE}")
+    if operation == "start":
+        host.run("banger vm stop torn")
+    host.root(f"""runuser -u dev -- banger vm {operation} {words} >/root/torn.out 2>/root/torn.err & process=$!
         until [ -e /root/torn.err ]; do :; done
-        timeout 300 tail -n +1 -f --pid=$create /root/torn.err | grep -m 1 '{stage}' >&2
-        systemctl kill --kill-whom=main --signal=KILL {unit}.service
-        wait $create; echo "create ended with $?"; cat /root/torn.err; rm /root/torn.*
+        timeout 300 tail -n +1 -f --pid=$process /root/torn.err | grep -m 1 '{stage}' >&2 || exit 1
+        {KILL[victim]}
+        wait $process; echo "{operation} ended with $?"; cat /root/torn.err; rm /root/torn.*
         until runuser -u dev -- timeout 5 banger vm list >/dev/null 2>&1; do :; done""")
     shown = host.attempt("banger vm show torn --format json")
     if shown.returncode == 0:
-        holds(json.loads(shown.stdout)["state"] in ("created", "running", "stopped", "error"), "no legal state")
+        legal = ("created", "running", "stopped", "error") + (("deleting",) if operation == "delete" else ())
+        holds(json.loads(shown.stdout)["state"] in legal, "no legal state")
         host.run("banger vm delete --force torn")
-    equal(host.root(objects), before, "what a torn create leaves")
+    equal(host.root(OBJECTS), before, f"what a torn {operation} leaves")
+    equal((host.vm("one")["pid"], host.boot_id("one")), (beside["pid"], boot), "the machine beside it")
 
 
-for unit, short in (("bangerd", "bangerd"), ("bangerd-root", "the_helper")):
-    for stage in ("making disks", "joining the network", "booting"):
-        def crash(host, unit=unit, stage=stage):
-            torn(host, unit, stage)
-        crash.__name__ = f"crash_of_{short}_while_{stage.replace(' ', '_')}"
+for operation, stage, victims in CRASHES:
+    for victim in victims:
+        def crash(host, operation=operation, stage=stage, victim=victim):
+            torn(host, operation, stage, victim)
+        crash.__name__ = f"crash_of_{victim}_in_{operation}_while_{stage.replace(' ', '_')}"
         test(crash)
 
 
