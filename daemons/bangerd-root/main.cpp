@@ -35,8 +35,11 @@ void forget_inheritance(int passed_sockets) {
     ::umask(0077);
     ::close_range(static_cast<unsigned>(STDERR_FILENO + 1 + passed_sockets), ~0U, 0);
     ::signal(SIGPIPE, SIG_IGN);
-    // One arena more than the main thread's: each costs memory and saves nothing here.
-    ::mallopt(M_ARENA_MAX, 2);
+    // More arenas than one cost memory and save nothing here; and what is large goes back to the
+    // system when it is freed, instead of leaving a hole (the limit would otherwise grow by
+    // itself).
+    ::mallopt(M_ARENA_MAX, 1);
+    ::mallopt(M_MMAP_THRESHOLD, 64 * 1024);
 }
 
 int passed_sockets() {

@@ -139,7 +139,8 @@ Result<std::unique_ptr<BridgeNetwork>> BridgeNetwork::create(Host& host, StepHoo
         if (!removed) network->warn("removing a half-made link: " + removed.error().text());
     }
     Result<std::unique_ptr<RuleWatch>> watch =
-        RuleWatch::start([self = network.get()] { self->restore_rules(); });
+        RuleWatch::start({.on_deleted = [self = network.get()] { self->restore_rules(); },
+                          .on_quiet = [self = network.get()] { self->nftables_.rest(); }});
     if (watch)
         network->watch_ = std::move(*watch);
     else

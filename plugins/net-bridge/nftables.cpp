@@ -23,7 +23,14 @@ Result<void> Nftables::run(const std::string& commands) {
 
 Result<void> Nftables::check(const std::string& commands) {
     const std::lock_guard lock(mutex_);
-    return run_locked(commands, true);
+    Result<void> checked = run_locked(commands, true);
+    context_.reset();
+    return checked;
+}
+
+void Nftables::rest() {
+    const std::lock_guard lock(mutex_);
+    context_.reset();
 }
 
 Result<void> Nftables::run_locked(const std::string& commands, bool is_dry) {

@@ -41,8 +41,9 @@ struct Rule {
 /// Reading goes by netlink, because libnftables would open libraries to print rules that iptables
 /// made.
 ///
-/// Sockets are kept: closing one makes the kernel wait for what was removed (about 15 ms). Safe
-/// from any thread; acts in the network namespace in which it was first used.
+/// Sockets are kept: closing one makes the kernel wait for what was removed (about 15 ms). So is
+/// what the library remembers of our tables, about 1 MiB, until rest(). Safe from any thread; acts
+/// in the network namespace in which it was first used.
 class Nftables {
 public:
     Nftables();
@@ -54,6 +55,8 @@ public:
     Result<void> run(const std::string& commands);
     /// Whether the kernel would take it. Changes nothing.
     Result<void> check(const std::string& commands);
+    /// Nobody is waiting: forgets what the next run() can do without.
+    void rest();
 
     /// Chains of the families ip and inet.
     Result<std::vector<nftables::Chain>> chains();

@@ -33,27 +33,36 @@ int look(const nlmsghdr* message, void* is_deleted) {
     return MNL_CB_OK;
 }
 
+constexpr int quiet_after = 5'000;  // milliseconds
+
 /// Until `wake` is readable.
-void watch(const Socket& socket, int wake, const std::function<void()>& on_deleted) {
+void watch(const Socket& socket, int wake, const RuleWatch::Hooks& hooks) {
     std::vector<char> buffer(32768);
+    bool is_quiet = true;
     for (;;) {
         pollfd waits[2] = {{mnl_socket_get_fd(socket.get()), POLLIN, 0}, {wake, POLLIN, 0}};
-        if (::poll(waits, 2, -1) < 0 && errno != EINTR) return;
+        const int count = ::poll(waits, 2, is_quiet ? -1 : quiet_after);
+        if (count < 0 && errno != EINTR) return;
+        if (count == 0) {
+            is_quiet = true;
+            hooks.on_quiet();
+        }
+        if (count <= 0) continue;
         if (waits[1].revents != 0) return;
-        if (waits[0].revents == 0) continue;
+        is_quiet = false;
         const ssize_t size = mnl_socket_recvfrom(socket.get(), buffer.data(), buffer.size());
         // ENOBUFS: more happened than fits; it may have been a deletion.
         bool is_deleted = size < 0 && errno == ENOBUFS;
         if (size < 0 && !is_deleted && errno != EINTR) return;
         if (size > 0)
             mnl_cb_run(buffer.data(), static_cast<std::size_t>(size), 0, 0, look, &is_deleted);
-        if (is_deleted) on_deleted();
+        if (is_deleted) hooks.on_deleted();
     }
 }
 
 }  // namespace
 
-Result<std::unique_ptr<RuleWatch>> RuleWatch::start(std::function<void()> on_deleted) {
+Result<std::unique_ptr<RuleWatch>> RuleWatch::start(Hooks hooks) {
     std::unique_ptr<RuleWatch> made(new RuleWatch);
     made->wake_.reset(::eventfd(0, EFD_CLOEXEC));
     if (!made->wake_) return Error::from_errno(errno, "eventfd");
@@ -69,7 +78,7 @@ Result<std::unique_ptr<RuleWatch>> RuleWatch::start(std::function<void()> on_del
     ::sigfillset(&all);
     ::pthread_sigmask(SIG_SETMASK, &all, &before);
     made->thread_ = std::thread([socket = std::move(socket), wake = made->wake_.get(),
-                                 tell = std::move(on_deleted)] { watch(socket, wake, tell); });
+                                 hooks = std::move(hooks)] { watch(socket, wake, hooks); });
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
     return made;
 }

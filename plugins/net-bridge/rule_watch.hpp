@@ -9,13 +9,20 @@
 
 namespace banger {
 
-/// Hears of nftables tables named "banger" that are deleted, by us or by somebody else: a reload of
-/// the host's own firewall often begins with "flush ruleset".
+/// Hears of what happens to nftables: of tables named "banger" that are deleted, by us or by
+/// somebody else (a reload of the host's own firewall often begins with "flush ruleset"), and of
+/// nothing happening any more.
 class RuleWatch {
 public:
-    /// `on_deleted` is called from a thread of the watch, after the deletion is in force; often
-    /// enough, perhaps too often, never too late. In the caller's network namespace.
-    static Result<std::unique_ptr<RuleWatch>> start(std::function<void()> on_deleted);
+    /// Called from a thread of the watch.
+    struct Hooks {
+        /// After a deletion is in force; often enough, perhaps too often, never too late.
+        std::function<void()> on_deleted;
+        /// Once, when nobody changed a rule for some seconds.
+        std::function<void()> on_quiet;
+    };
+    /// In the caller's network namespace.
+    static Result<std::unique_ptr<RuleWatch>> start(Hooks hooks);
     /// Waits for a call that is under way.
     ~RuleWatch();
     RuleWatch(const RuleWatch&) = delete;
