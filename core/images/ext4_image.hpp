@@ -23,17 +23,19 @@
 /// extended attributes (file capabilities, user.*, trusted.*, POSIX ACLs; those of name spaces that
 /// ext4 does not have are left out), holes.
 ///
-/// Deterministic: the same layers and options give the same bytes. No clock and no random number
-/// goes in; the UUID and the hash seed come from a digest of all entries' headers and of
-/// Ext4Options::identity.
+/// Deterministic: the same layers and options give the same bytes, from files or pipes. No clock
+/// and no random number goes in; the UUID and the hash seed come from a digest of all entries'
+/// headers and of Ext4Options::identity.
 ///
 /// The result mounts on Debian 12 (Linux 6.1), passes `e2fsck -fn`, has a journal and checksums,
 /// and can be grown online (EXT4_IOC_RESIZE_FS) to ext4_growth_limit. Its inode tables are zero
 /// already and marked so, hence the guest's kernel has nothing to initialise in the background. The
 /// file is sparse.
 ///
-/// Thread: any; a call blocks for its whole length and keeps no state between calls. Memory is
-/// bounded by about 64 MiB whatever the size of the image. On failure the image file has undefined
+/// Thread: any; a call blocks for its whole length, has at most two threads that unpack layers, and
+/// keeps no state between calls. Memory is bounded by about 64 MiB whatever the size of the image,
+/// and what the packing of two layers asks for (the window of zstd or xz, at most 128 MiB each). On
+/// failure the image file has undefined
 /// content and the caller discards it.
 namespace banger::images {
 
@@ -51,8 +53,8 @@ struct Ext4Limits {
 };
 
 struct Ext4Progress {
-    std::uint64_t bytes_read =
-        0;  ///< of the layers as they come, so that a known size gives a share
+    /// Of the layers as they come, so that a known size gives a share.
+    std::uint64_t bytes_read = 0;
     std::uint64_t entries = 0;
     std::uint64_t bytes_written = 0;  ///< data of files
 };
@@ -78,21 +80,28 @@ struct Ext4Summary {
     ByteCount used;  ///< of that, taken by content and the file system's own structures
     std::uint64_t entries = 0;
     std::array<std::uint8_t, 16> uuid{};
+    unsigned readings = 1;  ///< of the layers: 2 where the first guessed wrong what is deleted
 };
 
 /// Writes `layers`, in order, into the regular file `image`, which is emptied first. It must be
 /// open for reading and writing, needs no name, and is not synced to disk here.
 ///
 /// Each layer is a readable descriptor (pipe, socket or file, read from where it stands) of a tar
-/// stream: ustar, PAX or GNU, plain or in gzip, zstd, xz or bzip2, told by the first bytes. It is
-/// read to its end, one layer after another. In every layer but the first, OCI whiteouts
-/// (`.wh.NAME`, `.wh..wh..opq`) remove what layers below put there and leave no trace themselves.
+/// stream: ustar, PAX or GNU, plain or in gzip, zstd, xz or bzip2, told by the first bytes. In
+/// every layer OCI whiteouts (`.wh.NAME`, `.wh..wh..opq`) remove what layers below put there and
+/// leave no trace themselves.
+///
+/// Data that a layer further up replaces or deletes is not written, and neither the image file nor
+/// its computed size has room for it. For this the layers are read from the top down, which is why
+/// of several those that are no files are first kept in `image`, behind the file system. Whether
+/// data will be deleted is guessed from the paths alone; where the outcome was another, the layers
+/// are read a second time (Ext4Summary::readings).
 ///
 /// Paths are those inside the image: leading "/" and "./" mean nothing, ".." is refused. Folders
-/// that are missing on the way are made (root's, 0755). A symbolic link on the way is followed
-/// inside the image, as the guest would; the last component never is: a later entry of the same
-/// path replaces the earlier, and a folder that meets a folder keeps its content and takes the new
-/// attributes.
+/// that are missing on the way are made (root's, 0755), though not for a whiteout. A symbolic link
+/// on the way is followed inside the image, as the guest would; the last component never is: a
+/// later entry of the same path replaces the earlier, and a folder that meets a folder keeps its
+/// content and takes the new attributes.
 ///
 /// Errors: Errc::corrupt when a stream is no tar, is damaged, ends early, or asks for what ext4
 /// cannot hold or Ext4Limits does not allow; Errc::no_space when the host's disk or the given size

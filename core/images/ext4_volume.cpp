@@ -2,6 +2,7 @@
 
 #include <et/com_err.h>
 #include <ext2fs/ext3_extents.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -9,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include "core/images/ext4_image.hpp"
 
@@ -26,6 +28,8 @@ constexpr std::uint32_t groups_per_flex = 16;
 /// Where the size is not given: for the disk that it will be grown to, not for the image.
 constexpr std::uint32_t usual_journal_blocks = (32 << 20) / block_size;
 constexpr std::uint32_t largest_journal_blocks = (64 << 20) / block_size;
+/// Of those that are kept for the next file: a megabyte of them.
+constexpr std::size_t max_free_runs = std::size_t{1} << 16;
 constexpr std::size_t pending_size = std::size_t{1} << 20;
 /// From here on copying costs more than a system call.
 constexpr std::size_t direct_size = std::size_t{256} << 10;
@@ -107,8 +111,6 @@ Result<std::unique_ptr<Ext4Volume>> Ext4Volume::create(const UniqueFd& image,
         return Error(Errc::invalid_argument, "the image to write is no regular file");
     if (layout.label.size() > sizeof ext2_super_block{}.s_volume_name)
         return Error(Errc::invalid_argument, "the label of the file system is over 16 bytes");
-    if (::ftruncate(image.get(), 0) != 0) return Error::from_errno(errno, "emptying the image");
-
     const std::uint64_t blocks = layout.size.value_or(ext4_growth_limit).count() / block_size;
     if (blocks < 2048 || blocks > std::numeric_limits<std::uint32_t>::max())
         return Error(Errc::invalid_argument, "a file system cannot have this size",
@@ -140,6 +142,33 @@ Ext4Volume::~Ext4Volume() {
     ext2fs_free(fs_);
 }
 
+std::uint64_t Ext4Volume::scratch_begin(const Layout& layout) {
+    constexpr std::uint64_t beside = std::uint64_t{1} << 30;
+    return std::max(layout.size.value_or(ByteCount()), ext4_growth_limit).count() + beside;
+}
+
+Result<void> Ext4Volume::wipe() {
+    pending_.clear();
+    return clear(0, std::uint64_t{opened_groups_} * blocks_per_group * block_size);
+}
+
+/// A hole, or zeros where the host's file system has no holes.
+Result<void> Ext4Volume::clear(std::uint64_t position, std::uint64_t length) {
+    if (::fallocate(image_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                    static_cast<::off_t>(position), static_cast<::off_t>(length)) == 0)
+        return ok();
+    if (errno != EOPNOTSUPP) return Error::from_errno(errno, "giving back a part of the image");
+    const std::vector<std::byte> zeros(std::min<std::uint64_t>(length, pending_size));
+    while (length > 0) {
+        const std::size_t step =
+            static_cast<std::size_t>(std::min<std::uint64_t>(length, zeros.size()));
+        BANGER_TRY(write_now(position, std::span(zeros).first(step)));
+        position += step;
+        length -= step;
+    }
+    return ok();
+}
+
 /// Places the tables of all groups up to the end of the flexible group that `group` is in.
 Result<void> Ext4Volume::open_groups(std::uint32_t group) {
     if (group < opened_groups_) return ok();
@@ -153,6 +182,9 @@ Result<void> Ext4Volume::open_groups(std::uint32_t group) {
     }
     // The library reads what it has not written yet, and wants it to be there.
     const std::uint64_t end = std::uint64_t{opened_groups_} * blocks_per_group * block_size;
+    struct ::stat status {};
+    if (::fstat(image_, &status) != 0) return Error::from_errno(errno, "looking at the image");
+    if (static_cast<std::uint64_t>(status.st_size) >= end) return ok();  // there is scratch behind
     if (::ftruncate(image_, static_cast<::off_t>(end)) != 0)
         return Error::from_errno(errno, "growing the image");
     return ok();
@@ -179,8 +211,52 @@ Result<void> Ext4Volume::write_inode(InodeNumber number, const DiskInode& inode)
     return ok();
 }
 
+/// The blocks of a file's data, all of them written by write().
+Result<std::vector<BlockRun>> Ext4Volume::data_runs(InodeNumber number, DiskInode& inode) {
+    std::vector<BlockRun> runs;
+    ext2_extent_handle_t tree = nullptr;
+    errcode_t code = ext2fs_extent_open2(fs_, number, classic(inode), &tree);
+    if (code) return ext2_error(code, "reading a file's extents");
+    ext2fs_extent extent{};
+    for (int where = EXT2_EXTENT_ROOT; !code; where = EXT2_EXTENT_NEXT) {
+        code = ext2fs_extent_get(tree, where, &extent);
+        if (!code && (extent.e_flags & EXT2_EXTENT_FLAGS_LEAF))
+            runs.push_back({.start = extent.e_pblk, .count = extent.e_len});
+    }
+    ext2fs_extent_free(tree);
+    if (code != EXT2_ET_EXTENT_NO_NEXT && code != EXT2_ET_NO_CURRENT_NODE)
+        return ext2_error(code, "reading a file's extents");
+    return runs;
+}
+
+/// Not for blocks of the library's own (attributes, trees of extents): its cache may write them
+/// later.
+Result<void> Ext4Volume::give_back(BlockRun run) {
+    // Files lie in the order of the archive and go in the order of their folder: often the same.
+    if (given_back_.count > 0 && run.start == given_back_.start + given_back_.count &&
+        given_back_.count < std::numeric_limits<std::uint32_t>::max() - run.count) {
+        given_back_.count += run.count;
+        return ok();
+    }
+    BANGER_TRY(clear_given_back());
+    given_back_ = run;
+    return ok();
+}
+
+Result<void> Ext4Volume::clear_given_back() {
+    if (given_back_.count == 0) return ok();
+    BANGER_TRY(flush());
+    const BlockRun run = std::exchange(given_back_, BlockRun{});
+    // Further ones are left for the guest.
+    if (free_runs_.size() < max_free_runs) free_runs_.push_back(run);
+    return clear(run.start * block_size, std::uint64_t{run.count} * block_size);
+}
+
 Result<void> Ext4Volume::free_inode(InodeNumber number, DiskInode& inode) {
-    if (ext2fs_inode_has_valid_blocks2(fs_, classic(inode))) {
+    if (ext2fs_inode_has_valid_blocks2(fs_, classic(inode)) &&
+        (inode.fields.i_flags & EXT4_EXTENTS_FL)) {
+        for (const BlockRun& run : BANGER_TRY(data_runs(number, inode)))
+            BANGER_TRY(give_back(run));
         if (const errcode_t code =
                 ext2fs_punch(fs_, number, classic(inode), nullptr, 0, ~std::uint64_t{0}))
             return ext2_error(code, "freeing a file");
@@ -217,12 +293,25 @@ Result<void> Ext4Volume::find_free_run() {
 }
 
 Result<BlockRun> Ext4Volume::allocate(std::uint64_t count) {
-    BANGER_TRY(find_free_run());
-    const std::uint32_t taken = static_cast<std::uint32_t>(
-        std::min<std::uint64_t>({count, free_end_ - next_block_, std::uint64_t{EXT_INIT_MAX_LEN}}));
-    const BlockRun run{.start = next_block_, .count = taken};
+    BANGER_TRY(clear_given_back());
+    const bool is_used_before = !free_runs_.empty();
+    if (!is_used_before) BANGER_TRY(find_free_run());
+    const BlockRun from =
+        is_used_before ? free_runs_.back()
+                       : BlockRun{.start = next_block_,
+                                  .count = static_cast<std::uint32_t>(std::min<std::uint64_t>(
+                                      free_end_ - next_block_, EXT_INIT_MAX_LEN))};
+    const BlockRun run{.start = from.start,
+                       .count = static_cast<std::uint32_t>(std::min<std::uint64_t>(
+                           {count, from.count, std::uint64_t{EXT_INIT_MAX_LEN}}))};
     ext2fs_block_alloc_stats_range(fs_, run.start, run.count, +1);
-    next_block_ += taken;
+    if (!is_used_before) {
+        next_block_ += run.count;
+    } else if (run.count == from.count) {
+        free_runs_.pop_back();
+    } else {
+        free_runs_.back() = {.start = run.start + run.count, .count = from.count - run.count};
+    }
     return run;
 }
 
@@ -370,28 +459,37 @@ std::uint32_t Ext4Volume::journal_blocks() const {
 }
 
 /// How many groups hold the content with its headroom and the journal.
-Result<std::uint32_t> Ext4Volume::groups_to_keep(const Finish& how) const {
+Result<std::uint32_t> Ext4Volume::groups_for_content(const Finish& how) const {
     const std::uint64_t table_blocks = 2 + fs_->inode_blocks_per_group;
     const std::uint64_t content =
         free_at_first_ - ext2fs_free_blocks_count(fs_->super) - opened_groups_ * table_blocks;
     const std::uint64_t wanted =
         std::max(content, content * how.headroom_percent / 100) + journal_blocks() + 64;
-    std::uint64_t groups =
-        1 + std::max<std::uint64_t>(
-                ext2fs_group_of_blk2(fs_, std::max<BlockNumber>(next_block_, 1) - 1),
-                ext2fs_group_of_ino(fs_, next_inode_ - 1));
-    groups =
-        std::max(groups, (how.at_least / block_size + blocks_per_group - 1) / blocks_per_group);
+    const std::uint32_t inodes = fs_->super->s_inodes_count - fs_->super->s_free_inodes_count;
+    const std::uint64_t groups = std::max<std::uint64_t>(
+        (inodes + inodes_per_group - 1) / inodes_per_group,
+        (how.at_least / block_size + blocks_per_group - 1) / blocks_per_group);
     std::uint64_t room = 0;
-    for (std::uint64_t i = 0; i < groups || room < wanted; ++i) {
-        if (i >= fs_->group_desc_count)
+    for (std::uint32_t i = 0;; ++i) {
+        if (i >= groups && room >= wanted) return i;
+        if (i == fs_->group_desc_count)
             return Error(Errc::no_space, "the content does not fit into the largest image");
-        groups = std::max(groups, i + 1);
         room += blocks_per_group - table_blocks;
-        if (ext2fs_bg_has_super(fs_, static_cast<dgrp_t>(i)))
+        if (ext2fs_bg_has_super(fs_, i))
             room -= 1 + fs_->desc_blocks + fs_->super->s_reserved_gdt_blocks;
     }
-    return static_cast<std::uint32_t>(groups);
+}
+
+/// The least that hold every block and inode in use where they are.
+std::uint32_t Ext4Volume::groups_in_use() const {
+    BlockNumber last = std::max<BlockNumber>(next_block_, 1) - 1;
+    while (last > 0 && !ext2fs_test_block_bitmap2(fs_->block_map, last))
+        --last;
+    return 1 + std::max(ext2fs_group_of_blk2(fs_, last), ext2fs_group_of_ino(fs_, next_inode_ - 1));
+}
+
+Result<bool> Ext4Volume::is_larger_than_needed(const Finish& how) const {
+    return !size_ && groups_in_use() > BANGER_TRY(groups_for_content(how));
 }
 
 /// Drops all groups from `groups` on; nothing but their tables may be in use.
@@ -452,11 +550,12 @@ Result<void> Ext4Volume::add_journal() {
 }
 
 Result<Ext4Volume::Finished> Ext4Volume::finish(const Finish& how) {
+    BANGER_TRY(clear_given_back());
     BANGER_TRY(flush());
     if (size_) {
         BANGER_TRY(open_groups(fs_->group_desc_count - 1));
     } else {
-        BANGER_TRY(cut_to(BANGER_TRY(groups_to_keep(how))));
+        BANGER_TRY(cut_to(std::max(BANGER_TRY(groups_for_content(how)), groups_in_use())));
     }
     Finished finished;
     std::copy_n(how.digest.begin(), 16, finished.uuid.begin());

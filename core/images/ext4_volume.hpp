@@ -61,9 +61,10 @@ struct Mapping {
 /// An ext4 file system being written into an empty regular file.
 ///
 /// Inodes, bitmaps, descriptors, checksums, attributes, journal and resize inode are libext2fs's.
-/// The placing of data is ours: numbers of blocks and inodes only ever go up, so files lie one
+/// The placing of data is ours: numbers of blocks and inodes go up, so files lie one
 /// behind the other in the order of the archive, are seldom in more than one piece, and reach the
-/// image as large sequential writes. Freed blocks are left for the guest.
+/// image as large sequential writes. Freed blocks are holes of the image again, and the next to be
+/// given out.
 ///
 /// Where the size is unknown beforehand, the file system is laid out for ext4_growth_limit; tables
 /// of groups are placed only when a group is reached, and finish() cuts off what was not.
@@ -76,7 +77,13 @@ public:
         std::optional<ByteCount> size{};  ///< nothing: as large as it gets
         std::string label{};
     };
+    /// `image` must read as zeros as far as the file system will go. What is in it from
+    /// scratch_begin() on stays as it is until finish() cuts it off.
     static Result<std::unique_ptr<Ext4Volume>> create(const UniqueFd& image, const Layout& layout);
+    /// Behind the largest file system that `layout` can become.
+    static std::uint64_t scratch_begin(const Layout& layout);
+    /// Makes `image` read as zeros up to scratch_begin() again.
+    Result<void> wipe();
     ~Ext4Volume();
     Ext4Volume(const Ext4Volume&) = delete;
     Ext4Volume& operator=(const Ext4Volume&) = delete;
@@ -117,6 +124,8 @@ public:
         std::uint64_t used = 0;
         std::array<std::uint8_t, 16> uuid{};
     };
+    /// Would the file system be smaller, had what is free again never been taken?
+    [[nodiscard]] Result<bool> is_larger_than_needed(const Finish& how) const;
     /// Writes everything that is still in memory, and sets the file's length.
     Result<Finished> finish(const Finish& how);
 
@@ -131,7 +140,12 @@ private:
     Result<void> find_free_run();
     Result<void> flush();
     Result<void> write_now(std::uint64_t position, std::span<const std::byte> bytes);
-    Result<std::uint32_t> groups_to_keep(const Finish& how) const;
+    Result<std::vector<BlockRun>> data_runs(InodeNumber number, DiskInode& inode);
+    Result<void> give_back(BlockRun run);
+    Result<void> clear_given_back();
+    Result<void> clear(std::uint64_t position, std::uint64_t length);
+    Result<std::uint32_t> groups_for_content(const Finish& how) const;
+    [[nodiscard]] std::uint32_t groups_in_use() const;
     Result<void> cut_to(std::uint32_t groups);
     Result<void> add_journal();
     [[nodiscard]] std::uint32_t journal_blocks() const;
@@ -142,8 +156,10 @@ private:
     ext2_filsys fs_ = nullptr;
     std::uint64_t free_at_first_ = 0;
     std::uint32_t opened_groups_ = 0;  ///< whose tables are placed
-    BlockNumber next_block_ = 0;       ///< below it nothing is given out any more
+    BlockNumber next_block_ = 0;       ///< from it on nothing was ever taken
     BlockNumber free_end_ = 0;         ///< [next_block_, free_end_) is known to be free
+    BlockRun given_back_;              ///< free, but still with its old content in the image
+    std::vector<BlockRun> free_runs_;  ///< free again and holes, to be taken first
     InodeNumber next_inode_ = 0;
 
     std::vector<std::byte> pending_;  ///< to be written at pending_at_

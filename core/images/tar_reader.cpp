@@ -202,9 +202,7 @@ TarReader::TarReader(LayerStream& stream) : stream_(stream), global_allowance_(m
 
 Result<void> TarReader::skip(std::uint64_t count) {
     while (count > 0) {
-        const std::size_t step =
-            static_cast<std::size_t>(std::min<std::uint64_t>(count, LayerStream::window_size / 2));
-        const std::span<const std::byte> bytes = BANGER_TRY(stream_.peek(step));
+        const std::span<const std::byte> bytes = BANGER_TRY(stream_.peek(1));
         if (bytes.empty()) return ends_early();
         const std::size_t taken =
             static_cast<std::size_t>(std::min<std::uint64_t>(count, bytes.size()));

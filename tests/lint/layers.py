@@ -12,7 +12,7 @@ CHECKED = ("plugin-api/", "core/", "plugins/", "daemons/", "cli/")
 
 # <sys/stat.h>, <linux/fs.h>, <vector>: the standard library and the system.
 SYSTEM_FOLDERS = {"sys", "linux", "net", "netinet", "arpa", "asm", "bits"}
-FOREIGN_HEADERS = {"archive.h", "archive_entry.h", "sqlite3.h", "zlib.h", "zstd.h", "lzma.h", "lz4.h", "lz4frame.h",
+FOREIGN_HEADERS = {"archive.h", "archive_entry.h", "sqlite3.h", "zlib.h", "zstd.h", "zstd_errors.h", "lzma.h", "lz4.h", "lz4frame.h",
                    "bzlib.h", "libmount.h"}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.M)
