@@ -122,7 +122,8 @@ Result<void> Folder::add(std::string_view name, InodeNumber inode, std::uint8_t 
     const std::size_t needed = length_for(name.size());
     if (record(last_)->size() - record(last_)->used() < needed) {
         if (blocks_.size() == max_blocks)
-            return Error(Errc::corrupt, "a folder has more entries than an image may have");
+            return Error(Errc::corrupt, "a folder has more entries than an image may have",
+                         "The archive is not one to make an image of.");
         append_block();
     }
     Record* before = record(last_);

@@ -19,6 +19,12 @@ namespace {
 
 constexpr std::uint64_t report_every = std::uint64_t{1} << 20;
 
+Error too_much(std::string_view of_what) {
+    return Error(Errc::corrupt,
+                 "the archive has more " + std::string(of_what) + " than an image may have",
+                 "The archive is not one to make an image of.");
+}
+
 Error cancelled() { return Error(Errc::cancelled, "writing the image was cancelled"); }
 
 /// Which files do not last, as a reading of all layers has found it out.
@@ -112,10 +118,9 @@ Result<void> Reading::read_layer(std::size_t layer, Taker take) {
     TarReader reader(*stream_);
     TarEntry entry;
     for (std::size_t index = 0; BANGER_TRY(reader.next(entry)); ++index) {
-        if (++progress_.entries > options_.limits.entries)
-            return Error(Errc::corrupt, "the archive has more entries than an image may have");
+        if (++progress_.entries > options_.limits.entries) return too_much("entries");
         FileContent content;
-        if (entry.type == TarEntry::Type::file) {
+        if (entry.type == TarEntry::Type::file && !is_whiteout(entry.path)) {
             if (lasts(layer, index, entry))
                 content = BANGER_TRY(store_data(reader));
             else
@@ -155,8 +160,7 @@ Result<FileContent> Reading::store_data(TarReader& reader) {
         TarData data = BANGER_TRY(reader.read());
         if (data.bytes.empty()) return content;
         progress_.bytes_written += data.bytes.size();
-        if (progress_.bytes_written > options_.limits.data.count())
-            return Error(Errc::corrupt, "the archive has more data than an image may have");
+        if (progress_.bytes_written > options_.limits.data.count()) return too_much("data");
         while (!data.bytes.empty()) {
             const std::uint64_t index = data.offset / block_size;
             if (index < first || index >= first + run.count) {
@@ -254,7 +258,8 @@ Result<Ext4Summary> write_ext4_from_layers(std::span<const UniqueFd> layers, con
             writer.wrote_in_vain() && BANGER_TRY(volume->is_larger_than_needed(how));
         if (writer.lasts_without_data() || (is_too_large && readings == 1 && can_read_again)) {
             if (readings > 1)
-                return Error(Errc::corrupt, "a layer changed while it was being read");
+                return Error(Errc::corrupt, "a layer changed while it was being read",
+                             "Fetch it again.");
             known = reading.outcome();
             BANGER_TRY(volume->wipe());
             continue;

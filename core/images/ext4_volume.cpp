@@ -447,7 +447,8 @@ Result<void> Ext4Volume::set_attributes(InodeNumber number,
     if (!code) code = ext2fs_xattrs_write(handle);
     ext2fs_xattrs_close(&handle);
     if (code == EINVAL || code == EXT2_ET_EA_NO_SPACE)
-        return Error(Errc::corrupt, "an entry has extended attributes that ext4 cannot hold");
+        return Error(Errc::corrupt, "an entry has extended attributes that ext4 cannot hold",
+                     "The archive is not one to make an image of.");
     if (code) return ext2_error(code, "storing extended attributes");
     return ok();
 }

@@ -5,6 +5,8 @@
 #include <limits>
 #include <map>
 
+#include "core/images/upper_names.hpp"
+
 namespace banger::images {
 namespace {
 
@@ -177,7 +179,7 @@ void ImageWriter::add_to_digest(const TarEntry& entry) {
 Result<void> ImageWriter::apply(const TarEntry& entry, const FileContent& content) {
     add_to_digest(entry);
     const Split path = BANGER_TRY(split(entry.path));
-    if (path.name.starts_with(".wh.")) {
+    if (is_whiteout(entry.path)) {
         BANGER_TRY(whiteout(path, entry.path));
     } else if (path.name.empty()) {
         if (entry.type != TarEntry::Type::folder)
@@ -236,11 +238,13 @@ Result<InodeNumber> ImageWriter::walk(std::string_view path, std::string_view wh
     std::vector<std::string_view> behind;  // what comes after each of them
     targets.reserve(max_symlinks);
     std::string_view rest = path;
-    if (missing == Missing::make) touch(current);
     while (true) {
         const std::string_view component = next_component(rest);
         if (component.empty()) {
-            if (behind.empty()) return current;
+            if (behind.empty()) {
+                if (missing == Missing::make) BANGER_TRY(touch(current));
+                return current;
+            }
             rest = behind.back();
             behind.pop_back();
             continue;
@@ -265,7 +269,6 @@ Result<InodeNumber> ImageWriter::walk(std::string_view path, std::string_view wh
         if (found && !is_folder(*found))
             return corrupt(whole, "goes through something that is no folder");
         current = found ? found->inode : BANGER_TRY(make_folder(*folder, component));
-        if (missing == Missing::make) touch(current);
     }
 }
 
@@ -294,7 +297,7 @@ Result<InodeNumber> ImageWriter::make_folder(Folder& parent, std::string_view na
 
 Result<void> ImageWriter::set_folder(InodeNumber number, const TarEntry& entry) {
     Folder* folder = BANGER_TRY(folders_.get(number));
-    touch(number);
+    BANGER_TRY(touch(number));
     set_attributes(folder->inode(), LINUX_S_IFDIR, entry.mode, entry.uid, entry.gid,
                    entry.modified);
     if (entry.attributes.empty() && !has_attributes(folder->inode())) return ok();
@@ -501,10 +504,14 @@ bool ImageWriter::is_lower(const Folder& folder, const FolderEntry& entry) const
     return !linked_.contains(hash_of_name(folder.number(), folder.name_at(entry.position)));
 }
 
-void ImageWriter::touch(InodeNumber folder) {
-    if (folder >= first_of_layer_) return;
-    if (folder >= touched_.size()) touched_.resize(first_of_layer_);
-    touched_[folder] = true;
+/// This layer names the folder, and so all that it is in.
+Result<void> ImageWriter::touch(InodeNumber folder) {
+    while (folder >= touched_.size() || !touched_[folder]) {
+        if (folder >= touched_.size()) touched_.resize(volume_.next_inode());
+        touched_[folder] = true;
+        folder = BANGER_TRY(folders_.get(folder))->parent();  // that of the root is the root
+    }
+    return ok();
 }
 
 /// OCI image layer specification, "Whiteouts".

@@ -96,7 +96,7 @@ private:
     Result<void> remove_lower(InodeNumber folder);
     [[nodiscard]] bool is_lower(InodeNumber number) const;
     [[nodiscard]] bool is_lower(const Folder& folder, const FolderEntry& entry) const;
-    void touch(InodeNumber folder);
+    Result<void> touch(InodeNumber folder);
     void mark_gone(std::uint32_t ordinal);
 
     Ext4Volume& volume_;
@@ -112,7 +112,7 @@ private:
     /// Inodes and entries below these were made by layers below.
     InodeNumber first_of_layer_ = EXT2_GOOD_OLD_FIRST_INO;
     std::uint32_t first_applied_of_layer_ = 0;
-    /// Folders of them that this layer names too, by number.
+    /// Folders that this layer names, by number.
     std::vector<bool> touched_;
     /// Names that this layer gave to files of layers below: folder and name, hashed.
     HashSet linked_;

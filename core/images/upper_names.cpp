@@ -17,6 +17,18 @@ std::uint64_t marked(std::uint64_t hash, Mark mark) {
     return (hash ^ static_cast<std::uint64_t>(mark)) * 0x9e3779b97f4a7c15;
 }
 
+/// The path cut before its last name, and that name.
+struct Split {
+    std::string_view folder;
+    std::string_view name;
+};
+
+Split split(std::string_view path) {
+    const std::size_t end = path.find_last_not_of('/') + 1;
+    const std::size_t begin = path.substr(0, end).find_last_of('/') + 1;  // 0 where there is none
+    return {.folder = path.substr(0, begin), .name = path.substr(begin, end - begin)};
+}
+
 /// Calls `visit` with the hash of each leading part of the path, the root folder's first; gives
 /// the last. Stops where `visit` says so.
 template <class Visitor>
@@ -38,6 +50,8 @@ std::uint64_t hash_of(std::string_view path) {
 
 }  // namespace
 
+bool is_whiteout(std::string_view path) { return split(path).name.starts_with(".wh."); }
+
 bool UpperNames::cover(std::string_view path) const {
     bool is_covered = false;
     const std::uint64_t hash = for_each_part(path, [&](std::uint64_t part) {
@@ -53,10 +67,8 @@ bool UpperNames::cover(std::string_view path) const {
 
 void UpperNames::note(const TarEntry& entry) {
     if (noted_.size() + links_.size() >= limit) return;
-    const std::size_t slash = entry.path.find_last_of('/');
     const std::string_view path = entry.path;
-    const std::string_view folder = path.substr(0, slash == path.npos ? 0 : slash);
-    const std::string_view name = path.substr(slash == path.npos ? 0 : slash + 1);
+    const auto [folder, name] = split(path);
     if (name == ".wh..wh..opq") {
         noted_.push_back(marked(hash_of(folder), Mark::opaque));
     } else if (name.starts_with(".wh.")) {

@@ -9,6 +9,9 @@
 
 namespace banger::images {
 
+/// Does the path name something to remove, and nothing to keep? OCI image layer specification.
+bool is_whiteout(std::string_view path);
+
 /// What the layers above one do to its names, to guess whose data need not be written.
 ///
 /// A guess: paths are taken as they stand, so symbolic links on the way, hard links that come later
