@@ -135,11 +135,14 @@ Result<std::unique_ptr<Ext4Volume>> Ext4Volume::create(const UniqueFd& image,
     return volume;
 }
 
-Ext4Volume::~Ext4Volume() {
+Ext4Volume::~Ext4Volume() { drop(); }
+
+void Ext4Volume::drop() {
     if (!fs_) return;
     // Not closed but dropped: an unfinished image is worth nothing.
     fs_->flags &= ~(EXT2_FLAG_DIRTY | EXT2_FLAG_IB_DIRTY | EXT2_FLAG_BB_DIRTY);
     ext2fs_free(fs_);
+    fs_ = nullptr;
 }
 
 std::uint64_t Ext4Volume::scratch_begin(const Layout& layout) {
@@ -149,6 +152,7 @@ std::uint64_t Ext4Volume::scratch_begin(const Layout& layout) {
 
 Result<void> Ext4Volume::wipe() {
     pending_.clear();
+    drop();  // before the rest, because the library writes its cache when it lets go
     return clear(0, std::uint64_t{opened_groups_} * blocks_per_group * block_size);
 }
 

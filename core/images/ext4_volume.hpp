@@ -82,7 +82,8 @@ public:
     static Result<std::unique_ptr<Ext4Volume>> create(const UniqueFd& image, const Layout& layout);
     /// Behind the largest file system that `layout` can become.
     static std::uint64_t scratch_begin(const Layout& layout);
-    /// Makes `image` read as zeros up to scratch_begin() again.
+    /// Gives everything up: `image` reads as zeros again up to scratch_begin(), and this can do
+    /// nothing more.
     Result<void> wipe();
     ~Ext4Volume();
     Ext4Volume(const Ext4Volume&) = delete;
@@ -136,6 +137,7 @@ public:
 
 private:
     Ext4Volume(int image, std::optional<ByteCount> size) : image_(image), size_(size) {}
+    void drop();
     Result<void> open_groups(std::uint32_t group);
     Result<void> find_free_run();
     Result<void> flush();
