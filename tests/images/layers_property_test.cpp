@@ -395,8 +395,7 @@ TEST_P(LayersPropertyTest, EqualsPlainApplicationAndHasNoRoomForWhatIsGone) {
         EXPECT_LE(taken("image"), taken("flat") + (64 << 10));
     }
     EXPECT_GT(refused, 0);
-    EXPECT_GT(twice, 0);
-    EXPECT_LT(twice, 30);
+    EXPECT_LT(twice, 10);  // what is guessed is mostly right
 }
 
 TEST_P(LayersPropertyTest, PipesGiveTheSameBytesAsFiles) {
