@@ -22,6 +22,10 @@
 #include "core/plugins/registry.hpp"
 #include "core/store/store.hpp"
 
+namespace banger::images {
+class DiskBytes;
+}
+
 namespace banger {
 
 /// What an image boots with that names no kernel.
@@ -149,6 +153,12 @@ public:
     /// Removes the machine and everything of it. Running: without `force` the guest is stopped
     /// cleanly first. Not cancellable once it has begun to remove.
     Result<VmRecord> remove(const std::string& vm, bool force, Call& call);
+
+    /// Hands the root disk of a machine at rest to `read`, and lets nobody start it meanwhile.
+    /// `host_key` is its private ssh key. Errc::wrong_state when it is not at rest.
+    using ReadRootDisk = std::function<Result<void>(const VmRecord& vm, const std::string& host_key,
+                                                    images::DiskBytes& disk)>;
+    Result<void> read_root_disk(const std::string& vm, Call& call, const ReadRootDisk& read);
 
     /// Remembers the repository that somebody copied in, or that there is none.
     Result<VmRecord> set_workspace(const std::string& vm, std::optional<WorkspaceRecord> workspace,
