@@ -32,9 +32,13 @@ std::string entry(const std::string& name, const std::string& recipe) {
 }
 
 TEST(Catalog, TakesEverythingThatTheFormatHas) {
-    const Result<std::vector<Entry>> entries = parse_catalog(content_of(data + "/good.yaml"), "f");
-    ASSERT_TRUE(entries) << entries.error().text();
-    ASSERT_EQ(entries->size(), 4u);
+    const Result<Index> index = parse_catalog(content_of(data + "/good.yaml"), "f");
+    ASSERT_TRUE(index) << index.error().text();
+    const std::vector<Entry>* const entries = &index->entries;
+    EXPECT_EQ(index->serial, 7u);
+    EXPECT_EQ(index->expires, std::chrono::sys_days(std::chrono::year(2027) / 6 / 30));
+    ASSERT_EQ(entries->size(), 5u);
+    EXPECT_EQ(std::get<Bundle>(entries->at(4).content).url, "kernels/near.tar.zst");
     const Entry& base = entries->at(0);
     EXPECT_EQ(base.kind, ArtifactKind::image);
     EXPECT_EQ(base.name.str(), "team-base");
@@ -59,8 +63,7 @@ TEST(Catalog, SaysWhereABadFileIsWrongAndWhatToDo) {
         if (!name.ends_with(".yaml")) continue;
         ++count;
         const std::string stem = data + "/bad/" + name.substr(0, name.size() - 5);
-        const Result<std::vector<Entry>> entries =
-            parse_catalog(content_of(stem + ".yaml"), "FILE");
+        const Result<Index> entries = parse_catalog(content_of(stem + ".yaml"), "FILE");
         ASSERT_FALSE(entries) << name;
         EXPECT_THAT(entries.error().message, HasSubstr(content_of(stem + ".error"))) << name;
         EXPECT_THAT(entries.error().message, HasSubstr("FILE:")) << name;
@@ -80,7 +83,7 @@ TEST(Catalog, RefusesABombBeforeItBuildsATree) {
     std::string many = "version: 1\nimages:\n";
     for (int i = 0; i < 100000; ++i)
         many += "  - a\n";
-    const Result<std::vector<Entry>> entries = parse_catalog(many, "f");
+    const Result<Index> entries = parse_catalog(many, "f");
     ASSERT_FALSE(entries);
     EXPECT_THAT(entries.error().message, HasSubstr("more entries"));
 }
@@ -95,22 +98,48 @@ TEST(Catalog, EveryCutOfAGoodFileIsAnswered) {
         for (const char c : {'\0', '\xff', '"', '&', '*', '{', '\n', '\t'}) {
             std::string changed = whole;
             changed[at] = c;
-            const Result<std::vector<Entry>> entries = parse_catalog(changed, "f");
+            const Result<Index> entries = parse_catalog(changed, "f");
             EXPECT_TRUE(entries || entries.error().code != Errc::internal);
         }
 }
 
+TEST(Catalog, ARelativePathStaysBelowItsFolder) {
+    for (const char* path : {"a", "a.tar.zst", "images/a-1.2_3+x.tar.zst", "a/b/c"})
+        EXPECT_TRUE(is_relative_path(path)) << path;
+    for (const char* path :
+         {"",   "/",    "/a", "a/",   "a//b", ".",    "..",  "../a", "a/../b", "a/..",
+          ".a", "a/.b", "-a", "a/-b", "a b",  "a\\b", "a?b", "a%2e", "C:a",    "a\nb"})
+        EXPECT_FALSE(is_relative_path(path)) << path;
+}
+
+TEST(Catalog, SerialAndDayAreWhatTheySay) {
+    const auto with = [](const std::string& line) {
+        return parse_catalog("version: 1\n" + line + "\nimages: []\n", "f");
+    };
+    EXPECT_EQ(with("serial: 2027010101")->serial, 2027010101u);
+    EXPECT_TRUE(with("expires: 2028-02-29"));
+    for (const char* line : {"serial: 0", "serial: -1", "serial: 1.0", "serial: 0x1", "serial: x",
+                             "serial: []", "serial: 99999999999999999999", "expires: 2027-02-29",
+                             "expires: 2027-2-1", "expires: 01-02-2027", "expires: 2027-13-01",
+                             "expires: never", "expires: 2027-06-30T00"}) {
+        const Result<Index> index = with(line);
+        ASSERT_FALSE(index) << line;
+        EXPECT_THAT(index.error().message, HasSubstr("f:2: "));
+        EXPECT_FALSE(index.error().remedy.empty());
+    }
+}
+
 TEST(Catalogs, TheBuiltInOneHasTheNamesThatTheProductPromises) {
-    const Catalogs all = load_catalogs({});
+    const Catalogs all = load_catalogs({}, {}, {});
     EXPECT_THAT(all.broken, IsEmpty());
     for (const char* name : {"debian-bookworm", "debian-bookworm-slim"}) {
-        const Entry* image = all.find(ArtifactKind::image, name, "amd64");
+        const Listed* image = all.find(ArtifactKind::image, name, "amd64");
         ASSERT_NE(image, nullptr) << name;
-        EXPECT_EQ(image->kernel, "debian-cloud");
+        EXPECT_EQ(image->entry.kernel, "debian-cloud");
     }
-    const Entry* kernel = all.find(ArtifactKind::kernel, "debian-cloud", "amd64");
+    const Listed* kernel = all.find(ArtifactKind::kernel, "debian-cloud", "amd64");
     ASSERT_NE(kernel, nullptr);
-    EXPECT_EQ(std::get<Recipe>(kernel->content).reference, "debian-kernel:bookworm-cloud");
+    EXPECT_EQ(std::get<Recipe>(kernel->entry.content).reference, "debian-kernel:bookworm-cloud");
     EXPECT_EQ(all.find(ArtifactKind::kernel, "debian-bookworm", "amd64"), nullptr);
     EXPECT_EQ(all.find(ArtifactKind::image, "debian-bookworm", "arm64"), nullptr);
 }
@@ -119,13 +148,14 @@ TEST(Catalogs, ALaterFileReplacesAnEarlierEntry) {
     const TempFolder folder;
     write(folder / "one.yaml", entry("debian-bookworm", "first:x"));
     write(folder / "two.yaml", entry("debian-bookworm", "second:x"));
-    const Catalogs all = load_catalogs({folder / "one.yaml", folder / "two.yaml"});
-    const Entry* found = all.find(ArtifactKind::image, "debian-bookworm", "amd64");
+    const Catalogs all = load_catalogs({folder / "one.yaml", folder / "two.yaml"}, {}, {});
+    const Listed* found = all.find(ArtifactKind::image, "debian-bookworm", "amd64");
     ASSERT_NE(found, nullptr);
-    EXPECT_EQ(std::get<Recipe>(found->content).reference, "second:x");
-    EXPECT_EQ(std::ranges::count_if(
-                  all.entries, [](const Entry& e) { return e.name.str() == "debian-bookworm"; }),
-              1);
+    EXPECT_EQ(std::get<Recipe>(found->entry.content).reference, "second:x");
+    EXPECT_EQ(
+        std::ranges::count_if(
+            all.entries, [](const Listed& e) { return e.entry.name.str() == "debian-bookworm"; }),
+        1);
 }
 
 TEST(Catalogs, ABrokenFileTakesNothingFromTheOthers) {
@@ -133,14 +163,15 @@ TEST(Catalogs, ABrokenFileTakesNothingFromTheOthers) {
     write(folder / "bad.yaml", entry("debian-bookworm", "hijacked:x") + "  - {}\n");
     write(folder / "good.yaml", entry("mine", "x:y"));
     const Catalogs all = load_catalogs(
-        {folder / "bad.yaml", folder / "missing.yaml", "relative.yaml", folder / "good.yaml"});
+        {folder / "bad.yaml", folder / "missing.yaml", "relative.yaml", folder / "good.yaml"}, {},
+        {});
     EXPECT_EQ(all.broken.size(), 3u);
     for (const BrokenCatalog& broken : all.broken)
         EXPECT_THAT(broken.error.remedy, Not(IsEmpty())) << broken.file;
     EXPECT_NE(all.find(ArtifactKind::image, "mine", "amd64"), nullptr);
-    const Entry* found = all.find(ArtifactKind::image, "debian-bookworm", "amd64");
+    const Listed* found = all.find(ArtifactKind::image, "debian-bookworm", "amd64");
     ASSERT_NE(found, nullptr);
-    EXPECT_NE(std::get<Recipe>(found->content).reference, "hijacked:x");
+    EXPECT_NE(std::get<Recipe>(found->entry.content).reference, "hijacked:x");
 }
 
 }  // namespace

@@ -30,7 +30,7 @@ public:
     std::vector<std::string> exists() override { return list_folder(folder_.path()).value(); }
     void restart() override {
         source_ = std::make_unique<catalog::CatalogSource>(
-            host_, std::vector<std::string>{folder_ / "c.yaml"});
+            host_, std::vector<std::string>{folder_ / "c.yaml"}, folder_ / "added");
     }
     bool lose(const VmId&) override { return false; }
     std::string reference(ArtifactKind kind) override {

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <fstream>
 
@@ -27,9 +29,9 @@ protected:
     }
     void with_broken_file() { std::ofstream(folder_ / "bad.yaml") << "version: 1\nimagse: []\n"; }
     CatalogSource source() {
-        return CatalogSource(host_, {folder_ / "mine.yaml", folder_ / "bad.yaml"});
+        return CatalogSource(host_, {folder_ / "mine.yaml", folder_ / "bad.yaml"}, {});
     }
-    CatalogSource good_source() { return CatalogSource(host_, {folder_ / "mine.yaml"}); }
+    CatalogSource good_source() { return CatalogSource(host_, {folder_ / "mine.yaml"}, {}); }
     Result<std::string> fetch(std::uint64_t from) {
         CatalogSource source = good_source();
         const Result<Resolution> resolution =
@@ -142,6 +144,64 @@ TEST_F(CatalogSourceTest, RefusesALocatorThatIsNoUrl) {
     EXPECT_EQ(source.fetch(manifest, 0, 0, UniqueFd(), call_).error().code, Errc::invalid_argument);
     EXPECT_EQ(source.fetch(manifest, 1, 0, UniqueFd(), call_).error().code, Errc::invalid_argument);
     EXPECT_TRUE(host_.requests.empty());
+}
+
+// ---- bundles beside a catalog of this host -----------------------------------------------------
+
+class LocalBundleTest : public CatalogSourceTest {
+protected:
+    LocalBundleTest() {
+        EXPECT_TRUE(ensure_folder(folder_ / "usb/images", 0700));
+        std::ofstream(folder_ / "usb/images/b.tar.zst") << "0123456789";
+        write_catalog("images/b.tar.zst");
+    }
+    void write_catalog(const std::string& url) {
+        std::ofstream(folder_ / "usb/catalog.yaml")
+            << "version: 1\nimages:\n  - name: near\n    distro: d\n    arch: amd64\n"
+               "    description: x\n    bundle:\n      url: "
+            << url << "\n      sha256: " << digits << "\n      size: 10\n";
+    }
+    Result<std::string> fetch_near(std::uint64_t from = 0) {
+        CatalogSource source(host_, {folder_ / "usb/catalog.yaml"}, {});
+        const Resolution resolution =
+            BANGER_TRY(source.resolve({ArtifactKind::image, "near", "amd64"}, call_));
+        const UniqueFd sink(::memfd_create("sink", MFD_CLOEXEC));
+        BANGER_TRY(source.fetch(std::get<ArtifactManifest>(resolution), 0, from, sink, call_));
+        EXPECT_EQ(::lseek(sink.get(), 0, SEEK_SET), 0);
+        return read_all(sink.get(), ByteCount::mib(1));
+    }
+};
+
+TEST_F(LocalBundleTest, IsReadFromTheCatalogsFolder) {
+    EXPECT_EQ(fetch_near().value(), "0123456789");
+    EXPECT_EQ(fetch_near(4).value(), "456789");
+    EXPECT_TRUE(host_.requests.empty());
+}
+
+TEST_F(LocalBundleTest, NothingOutsideOfItIs) {
+    std::ofstream(folder_ / "secret") << "0123456789";
+    for (const char* url :
+         {"../secret", "/etc/passwd", "images/../../secret", "file:///etc/passwd"}) {
+        write_catalog(url);
+        EXPECT_FALSE(fetch_near()) << url;
+    }
+    write_catalog("images/link");
+    ASSERT_EQ(::symlink("../../secret", (folder_ / "usb/images/link").c_str()), 0);
+    EXPECT_FALSE(fetch_near());
+    ASSERT_EQ(::symlink("..", (folder_ / "usb/up").c_str()), 0);
+    write_catalog("up/secret");
+    EXPECT_FALSE(fetch_near());
+    write_catalog("images/fifo");
+    ASSERT_EQ(::mkfifo((folder_ / "usb/images/fifo").c_str(), 0600), 0);
+    EXPECT_EQ(fetch_near().error().code, Errc::invalid_argument);
+    write_catalog("images/gone");
+    EXPECT_EQ(fetch_near().error().code, Errc::not_found);
+    EXPECT_THAT(fetch_near().error().remedy, HasSubstr("medium"));
+}
+
+TEST_F(LocalBundleTest, OneThatIsTooLargeIsNotRead) {
+    std::ofstream(folder_ / "usb/images/b.tar.zst") << "0123456789x";
+    EXPECT_EQ(fetch_near().error().code, Errc::corrupt);
 }
 
 }  // namespace

@@ -7,7 +7,7 @@
 #include <span>
 #include <sstream>
 
-#include "plugins/catalog/catalog.hpp"
+#include "core/catalog/index.hpp"
 
 namespace banger::catalog {
 
@@ -205,23 +205,29 @@ Result<std::string> read_word(const Table& table, const char* key) {
     return word;
 }
 
+std::optional<std::uint64_t> number_of(std::string_view digits) {
+    std::uint64_t number = 0;
+    const char* end = digits.data() + digits.size();
+    const auto [rest, problem] = std::from_chars(digits.data(), end, number);
+    if (problem != std::errc() || rest != end) return std::nullopt;
+    return number;
+}
+
 Result<Bundle> read_bundle(const YAML::Node& node, std::string_view file) {
     static constexpr std::string_view keys[] = {"url", "sha256", "size"};
     const Table table = BANGER_TRY(Table::open(node, "a bundle", keys, file));
     std::string url = BANGER_TRY(table.text("url"));
-    if (!is_fetchable(url))
+    if (!is_fetchable(url) && !is_relative_path(url))
         return fail(table.place_of("url"), quoted(url) + " is not a URL to fetch from",
-                    "Use https://, or http:// to this host.");
+                    "Use https://, http:// to this host, or a path below the catalog's folder.");
     const std::string hex = BANGER_TRY(table.text("sha256"));
     Result<Digest> digest = Digest::parse("sha256:" + hex);
     if (!digest)
         return fail(table.place_of("sha256"), quoted(hex) + " is not a SHA-256",
                     "Write the 64 lower-case hexadecimal digits that sha256sum prints.");
     const std::string size_text = BANGER_TRY(table.text("size"));
-    std::uint64_t size = 0;
-    const char* end = size_text.data() + size_text.size();
-    const auto [rest, problem] = std::from_chars(size_text.data(), end, size);
-    if (problem != std::errc() || rest != end || size == 0 || size > ByteCount::gib(1024).count())
+    const std::uint64_t size = number_of(size_text).value_or(0);
+    if (size == 0 || size > ByteCount::gib(1024).count())
         return fail(table.place_of("size"), quoted(size_text) + " is not a number of bytes",
                     "Write what `stat -c %s` prints.");
     return Bundle{std::move(url), *std::move(digest), ByteCount::bytes(size)};
@@ -288,6 +294,32 @@ Result<void> read_list(const YAML::Node& list, ArtifactKind kind, std::string_vi
     return ok();
 }
 
+Result<std::uint64_t> read_serial(const Table& table) {
+    const std::string text = BANGER_TRY(table.text("serial"));
+    const std::optional<std::uint64_t> serial = number_of(text);
+    if (!serial || *serial == 0 || *serial > (std::uint64_t{1} << 62))
+        return fail(table.place_of("serial"), quoted(text) + " is not a serial number",
+                    "Count from 1, or write the date as 2027010101.");
+    return *serial;
+}
+
+/// "2027-06-30".
+Result<std::chrono::sys_days> read_day(const Table& table, const char* key) {
+    const std::string text = BANGER_TRY(table.text(key));
+    const Error no_day =
+        fail(table.place_of(key), quoted(text) + " is not a day", "Write it as in 2027-06-30.");
+    if (text.size() != 10 || text[4] != '-' || text[7] != '-') return no_day;
+    const std::optional<std::uint64_t> year = number_of(std::string_view(text).substr(0, 4));
+    const std::optional<std::uint64_t> month = number_of(std::string_view(text).substr(5, 2));
+    const std::optional<std::uint64_t> day = number_of(std::string_view(text).substr(8, 2));
+    if (!year || !month || !day) return no_day;
+    const std::chrono::year_month_day date{std::chrono::year(static_cast<int>(*year)),
+                                           std::chrono::month(static_cast<unsigned>(*month)),
+                                           std::chrono::day(static_cast<unsigned>(*day))};
+    if (!date.ok()) return no_day;
+    return std::chrono::sys_days(date);
+}
+
 }  // namespace
 
 bool is_fetchable(std::string_view url) {
@@ -297,22 +329,40 @@ bool is_fetchable(std::string_view url) {
            url.find_first_of(" \"\\<>^`{|}") == url.npos;
 }
 
-Result<std::vector<Entry>> parse_catalog(std::string_view text, std::string_view file) {
+bool is_relative_path(std::string_view path) {
+    if (path.empty() || path.size() > max_text) return false;
+    while (true) {
+        const std::size_t end = std::min(path.find('/'), path.size());
+        const std::string_view part = path.substr(0, end);
+        const bool is_plain = std::ranges::all_of(part, [](unsigned char c) {
+            return std::isalnum(c) || c == '.' || c == '_' || c == '-' || c == '+';
+        });
+        // Neither "..", nor what is hidden, nor what a program could take for a flag.
+        if (part.empty() || part.front() == '.' || part.front() == '-' || !is_plain) return false;
+        if (end == path.size()) return true;
+        path.remove_prefix(end + 1);
+    }
+}
+
+Result<Index> parse_catalog(std::string_view text, std::string_view file) {
     if (ByteCount::bytes(text.size()) > max_catalog_size)
         return Error(Errc::invalid_argument,
                      std::string(file) + ": larger than " + max_catalog_size.text(),
                      "Split it in several catalogs.");
     const YAML::Node root = BANGER_TRY(load(text, file));
-    static constexpr std::string_view keys[] = {"version", "images", "kernels"};
+    static constexpr std::string_view keys[] = {"version", "serial", "expires", "images",
+                                                "kernels"};
     const Table table = BANGER_TRY(Table::open(root, "a catalog", keys, file));
     const std::string version = BANGER_TRY(table.text("version"));
     if (version != "1")
         return fail(table.place_of("version"), "catalog version " + quoted(version) + " is unknown",
                     "Write version: 1, or use a newer banger.");
-    std::vector<Entry> entries;
-    BANGER_TRY(read_list(table["images"], ArtifactKind::image, file, entries));
-    BANGER_TRY(read_list(table["kernels"], ArtifactKind::kernel, file, entries));
-    return entries;
+    Index index;
+    if (table.has("serial")) index.serial = BANGER_TRY(read_serial(table));
+    if (table.has("expires")) index.expires = BANGER_TRY(read_day(table, "expires"));
+    BANGER_TRY(read_list(table["images"], ArtifactKind::image, file, index.entries));
+    BANGER_TRY(read_list(table["kernels"], ArtifactKind::kernel, file, index.entries));
+    return index;
 }
 
 }  // namespace banger::catalog
