@@ -24,6 +24,8 @@ CommandTable all_commands() {
     add_workspace_commands(table);
     add_image_commands(table);
     add_kernel_commands(table);
+    add_publish_commands(table);
+    add_catalog_commands(table);
     add_plugin_commands(table);
     add_config_commands(table);
     add_ssh_config_commands(table);

@@ -13,6 +13,8 @@ void add_vm_run_commands(CommandTable& table);     ///< run, create, ssh
 void add_workspace_commands(CommandTable& table);  ///< prepare, export, exec
 void add_image_commands(CommandTable& table);
 void add_kernel_commands(CommandTable& table);
+void add_publish_commands(CommandTable& table);  ///< of images and kernels
+void add_catalog_commands(CommandTable& table);
 void add_plugin_commands(CommandTable& table);
 void add_config_commands(CommandTable& table);
 void add_ssh_config_commands(CommandTable& table);

@@ -7,6 +7,7 @@
 #include "cli/parse.hpp"
 #include "cli/render/text.hpp"
 #include "cli/session.hpp"
+#include "core/protocol/catalog_fields.hpp"
 
 namespace banger::cli {
 
@@ -23,10 +24,8 @@ struct LivingWord {
 };
 /// What help texts call them.
 constexpr LivingWord living_words[] = {
-    {"VM", Living::vms},
-    {"IMAGE", Living::images},
-    {"KERNEL", Living::kernels},
-    {"PLUGIN", Living::plugins},
+    {"VM", Living::vms},         {"IMAGE", Living::images},     {"KERNEL", Living::kernels},
+    {"PLUGIN", Living::plugins}, {"CATALOG", Living::catalogs},
 };
 
 /// "[VM...]" → "VM".
@@ -95,7 +94,8 @@ public:
             found_.paths = Candidates::Paths::files;
         }
         if (kind == "FILE") found_.paths = Candidates::Paths::files;
-        if (kind == "PATH" || kind == "FOLDER") found_.paths = Candidates::Paths::folders;
+        if (kind == "PATH" || kind == "FOLDER" || kind == "PLACE")
+            found_.paths = Candidates::Paths::folders;
     }
 
     void flags_of(const CommandSpec& command, const std::set<std::string>& used) {
@@ -230,6 +230,10 @@ public:
                  ask<protocol::PluginsReply>("io.banger.System.Plugins", options).plugins)
                 if (role.empty() || std::ranges::count(plugin.roles, role) > 0)
                     names.push_back({plugin.name, plugin.summary});
+        } else if (kind == Living::catalogs) {
+            for (const protocol::Catalog& catalog :
+                 ask<protocol::ListCatalogsReply>("io.banger.Catalog.List", options).catalogs)
+                names.push_back({catalog.name, catalog.place});
         } else {
             const char* method = kind == Living::image_references ? "io.banger.Image.Available"
                                                                   : "io.banger.Kernel.Available";

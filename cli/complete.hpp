@@ -22,7 +22,7 @@ struct Candidates {
 };
 
 /// What has live names. Plugins are those of one role ("network"), or all of them.
-enum class Living { vms, images, kernels, plugins, image_references, kernel_references };
+enum class Living { vms, images, kernels, plugins, catalogs, image_references, kernel_references };
 /// Asks the daemon; gives nothing when it does not run, or not at once.
 using AskNames = std::function<std::vector<Candidate>(Living kind, const std::string& role)>;
 

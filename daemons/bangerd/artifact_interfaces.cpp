@@ -12,6 +12,8 @@ using namespace protocol;
 using rpc::Reporter;
 using Log = std::function<void(LogLevel, const std::string&)>;
 
+constexpr std::string_view catalog_plugin = "catalog";
+
 Image to_wire(const ImageRecord& image, ImageStore& images) {
     const Result<ByteCount> allocated = images.allocated(image);
     return {.id = image.id,
@@ -37,13 +39,22 @@ Kernel to_wire(const KernelRecord& kernel) {
             .created_at = kernel.created_at.time_since_epoch().count()};
 }
 
-AvailableReply list_available(ImageStore& images, ArtifactKind kind, Call& call, const Log& log) {
+AvailableReply list_available(ImageStore& images, const catalog::AddedCatalogs& catalogs,
+                              ArtifactKind kind, Call& call, const Log& log) {
     AvailableReply reply;
+    const auto names = catalogs.names_of_offers(kind);
+    // An offer of the catalog plugin is shown with the catalog that has it.
+    const auto shown_source = [&](const AvailableFrom& from) {
+        if (from.source != catalog_plugin) return from.source;
+        const auto found = names.find(catalog::AddedCatalogs::offer_key(
+            from.artifact.reference, from.artifact.architecture, from.artifact.description));
+        return found == names.end() ? from.source : from.source + " " + found->second;
+    };
     const auto report = [&](const Error& error) { log(LogLevel::warning, error.text()); };
     for (const AvailableFrom& from : images.available(kind, call, report))
         reply.available.push_back({from.artifact.reference, from.artifact.distro,
                                    from.artifact.architecture, from.artifact.description,
-                                   from.source});
+                                   shown_source(from)});
     return reply;
 }
 
@@ -54,7 +65,8 @@ Result<std::optional<ArtifactName>> wanted_name(const PullArtifact& in) {
 
 }  // namespace
 
-rpc::Interface image_interface(ImageStore& images, Store& store, Log log) {
+rpc::Interface image_interface(ImageStore& images, Store& store,
+                               const catalog::AddedCatalogs& catalogs, Log log) {
     rpc::Interface image("io.banger.Image", varlink::io_banger_Image);
     image.method<NoParameters, ListImagesReply>(
         "List", [&](const NoParameters&) -> Result<ListImagesReply> {
@@ -65,9 +77,9 @@ rpc::Interface image_interface(ImageStore& images, Store& store, Log log) {
         });
     image.job<NoParameters, AvailableReply>(
         "Available", {},
-        [&images, log](const NoParameters&,
-                       Reporter<AvailableReply>& call) -> Result<AvailableReply> {
-            return list_available(images, ArtifactKind::image, call, log);
+        [&images, &catalogs, log](const NoParameters&,
+                                  Reporter<AvailableReply>& call) -> Result<AvailableReply> {
+            return list_available(images, catalogs, ArtifactKind::image, call, log);
         });
     image.method<NamedArtifact, ShowImageReply>(
         "Show", [&](const NamedArtifact& in) -> Result<ShowImageReply> {
@@ -95,7 +107,8 @@ rpc::Interface image_interface(ImageStore& images, Store& store, Log log) {
     return image;
 }
 
-rpc::Interface kernel_interface(ImageStore& images, Store& store, Log log) {
+rpc::Interface kernel_interface(ImageStore& images, Store& store,
+                                const catalog::AddedCatalogs& catalogs, Log log) {
     rpc::Interface kernel("io.banger.Kernel", varlink::io_banger_Kernel);
     kernel.method<NoParameters, ListKernelsReply>(
         "List", [&](const NoParameters&) -> Result<ListKernelsReply> {
@@ -106,9 +119,9 @@ rpc::Interface kernel_interface(ImageStore& images, Store& store, Log log) {
         });
     kernel.job<NoParameters, AvailableReply>(
         "Available", {},
-        [&images, log](const NoParameters&,
-                       Reporter<AvailableReply>& call) -> Result<AvailableReply> {
-            return list_available(images, ArtifactKind::kernel, call, log);
+        [&images, &catalogs, log](const NoParameters&,
+                                  Reporter<AvailableReply>& call) -> Result<AvailableReply> {
+            return list_available(images, catalogs, ArtifactKind::kernel, call, log);
         });
     kernel.method<NamedArtifact, ShowKernelReply>(
         "Show", [&](const NamedArtifact& in) -> Result<ShowKernelReply> {

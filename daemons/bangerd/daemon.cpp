@@ -12,6 +12,7 @@
 
 #include "core/base/file.hpp"
 #include "core/base/version.hpp"
+#include "core/plugins/http.hpp"
 #include "core/rpc/listener.hpp"
 #include "core/scopes/scopes.hpp"
 #include "daemons/bangerd/interfaces.hpp"
@@ -33,6 +34,21 @@ RoleChoice choice_of(const Config& config) {
             .storage = *config.plugins.storage,
             .vm_backend = *config.plugins.vm_backend,
             .image_sources = *config.plugins.image_sources};
+}
+
+/// A small file of the web, for the list of catalogs.
+Result<std::string> fetch_text(const std::string& url, ByteCount limit, Call& call) {
+    HttpRequest request;
+    request.url = url;
+    request.max_body = limit;
+    HttpResponse response = BANGER_TRY(HttpClient().get(request, call));
+    if (response.status == 200) return std::move(response.body);
+    const std::string message =
+        "the server answered " + std::to_string(response.status) + " for " + url;
+    if (response.status == 404 || response.status == 410)
+        return Error(Errc::not_found, message, "Correct the URL, or ask whoever keeps it.");
+    return Error(response.status >= 500 ? Errc::unreachable : Errc::permission_denied, message,
+                 "Try again later, or ask whoever keeps it.");
 }
 
 /// Where a plugin's setting stands, for messages.
@@ -72,6 +88,8 @@ struct Daemon::Inside {
     asio::io_context io{1};
     std::unique_ptr<Names> names;
     std::unique_ptr<Machines> machines;
+    std::unique_ptr<Publisher> publisher;
+    std::unique_ptr<catalog::AddedCatalogs> catalogs;
     asio::executor_work_guard<asio::io_context::executor_type> work{io.get_executor()};
     asio::steady_timer idle_timer{io};
     asio::steady_timer drain_timer{io};
@@ -121,6 +139,7 @@ Result<void> Daemon::Inside::open() {
     BANGER_TRY(open_names());
     open_machines(host);
     const int swept = BANGER_TRY(images->recover());
+    BANGER_TRY(publisher->recover());
     if (swept > 0)
         log(LogLevel::info, "removed " + std::to_string(swept) + " leftovers of pulls that died");
     for (const std::string& line : machines->recover())
@@ -207,6 +226,14 @@ void Daemon::Inside::open_machines(HostSize host) {
                     scopes->contain({vm.id, vm.name, vm.process->process, vm.memory, vm.vcpus});
             },
     });
+    publisher = std::make_unique<Publisher>(
+        Publisher::Parts{*store, *images, *machines, paths.cache + "/publish"});
+    // In the catalog plugin's own folder: it gets no other.
+    catalogs = std::make_unique<catalog::AddedCatalogs>(
+        paths.plugin_state("catalog") + "/added", fetch_text, [] {
+            return std::chrono::time_point_cast<std::chrono::seconds>(
+                std::chrono::system_clock::now());
+        });
 }
 
 Result<void> Daemon::Inside::open_server() {
@@ -221,8 +248,10 @@ Result<void> Daemon::Inside::open_server() {
     const auto to_log = [this](LogLevel level, const std::string& text) { log(level, text); };
     BANGER_TRY(server->add(vm_interface(
         *machines, *store, config.plugins.dns->has_value() ? *config.dns_zone : std::string())));
-    BANGER_TRY(server->add(image_interface(*images, *store, to_log)));
-    BANGER_TRY(server->add(kernel_interface(*images, *store, to_log)));
+    BANGER_TRY(server->add(image_interface(*images, *store, *catalogs, to_log)));
+    BANGER_TRY(server->add(kernel_interface(*images, *store, *catalogs, to_log)));
+    BANGER_TRY(server->add(bundle_interface(*publisher, *store)));
+    BANGER_TRY(server->add(catalog_interface(*catalogs, *store)));
     BANGER_TRY(server->add(system_interface(
         {*registry, *store, *names, config, options.paths, started,
          [this] { asio::post(io, [this] { begin_to_leave("asked to"); }); }, scopes.get()})));

@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "core/catalog/added.hpp"
 #include "core/config/config.hpp"
 #include "core/images/image_store.hpp"
 #include "core/plugins/registry.hpp"
@@ -12,6 +13,7 @@
 #include "core/scopes/scopes.hpp"
 #include "core/store/store.hpp"
 #include "core/vms/machines.hpp"
+#include "core/vms/publisher.hpp"
 #include "daemons/bangerd/names.hpp"
 
 /// The tables of methods that bangerd serves: each turns wire structs into calls of core and back,
@@ -21,9 +23,13 @@ namespace banger {
 /// `zone` is what names resolve below ("vm"), or empty when the host's resolver is not led there.
 rpc::Interface vm_interface(Machines& machines, Store& store, std::string zone);
 rpc::Interface image_interface(ImageStore& images, Store& store,
+                               const catalog::AddedCatalogs& catalogs,
                                std::function<void(LogLevel, const std::string&)> log);
 rpc::Interface kernel_interface(ImageStore& images, Store& store,
+                                const catalog::AddedCatalogs& catalogs,
                                 std::function<void(LogLevel, const std::string&)> log);
+rpc::Interface bundle_interface(Publisher& publisher, Store& store);
+rpc::Interface catalog_interface(catalog::AddedCatalogs& catalogs, Store& store);
 
 struct SystemParts {
     Registry& registry;

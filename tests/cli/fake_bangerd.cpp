@@ -6,18 +6,23 @@
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
+#include <condition_variable>
 #include <cstdlib>
 #include <iostream>
 #include <map>
 #include <optional>
 #include <utility>
 
+#include "core/base/file.hpp"
 #include "core/base/version.hpp"
+#include "core/protocol/catalog_fields.hpp"
 #include "core/protocol/image_fields.hpp"
 #include "core/protocol/system_fields.hpp"
 #include "core/protocol/vm_fields.hpp"
 #include "core/rpc/listener.hpp"
 #include "core/rpc/server.hpp"
+#include "varlink/io.banger.Bundle.hpp"
+#include "varlink/io.banger.Catalog.hpp"
 #include "varlink/io.banger.Image.hpp"
 #include "varlink/io.banger.Kernel.hpp"
 #include "varlink/io.banger.System.hpp"
@@ -87,9 +92,11 @@ protocol::Vm sample_vm(const std::string& name) {
 
 class FakeBangerd::Inside {
 public:
-    explicit Inside(const std::string& socket) : server_(io_, {"banger", "fake bangerd", "1", ""}) {
+    explicit Inside(const std::string& socket)
+        : socket_(socket), server_(io_, {"banger", "fake bangerd", "1", ""}) {
         add_vm_methods();
         add_artifact_methods();
+        add_catalog_methods();
         add_system_methods();
         Result<UniqueFd> listener = rpc::listen_at(socket);
         must(listener ? server_.listen(std::move(*listener)) : Result<void>(listener.error()));
@@ -416,6 +423,97 @@ private:
         must(server_.add(std::move(kernel)));
     }
 
+    static protocol::Catalog sample_catalog(const std::string& name, const std::string& place) {
+        return {.name = name,
+                .place = place,
+                .key = place.starts_with('/') ? "" : "ed25519:" + std::string(43, 'A') + "=",
+                .serial = 7,
+                .updated_at = sample_time,
+                .expires = {},
+                .images = 2,
+                .kernels = 1,
+                .problem = {}};
+    }
+
+    /// Bundles are files beside the socket, there as long as the call, as with the real one.
+    void add_catalog_methods() {
+        rpc::Interface bundle("io.banger.Bundle", varlink::io_banger_Bundle);
+        bundle.job<PublishBundle, PublishBundleReply>(
+            "Publish", {},
+            [this](const PublishBundle& in,
+                   rpc::Reporter<PublishBundleReply>& call) -> Result<PublishBundleReply> {
+                const std::string name = in.name     ? *in.name
+                                         : in.image  ? *in.image
+                                         : in.kernel ? *in.kernel
+                                                     : in.vm.value_or("");
+                BANGER_TRY(enter("Publish", name, &call));
+                const std::string path = socket_ + ".bundle";
+                BANGER_TRY(write_file_atomic(path, "bundle of " + name, 0600));
+                const std::string file = name + "-0123456789ab.tar.zst";
+                BANGER_TRY(call.send(
+                    {{},
+                     Published{
+                         .path = path,
+                         .file_name = file,
+                         .digest = "sha256:" + std::string(64, '0'),
+                         .size = 10 + name.size(),
+                         .entry = "  - name: " + name + "\n    bundle:\n      url: " + file + "\n",
+                         .notes = in.vm ? std::vector<std::string>{"look for secrets"}
+                                        : std::vector<std::string>{}}}));
+                std::mutex mutex;
+                std::condition_variable_any never;
+                std::unique_lock lock(mutex);
+                never.wait(lock, call.stop(), [] { return false; });
+                BANGER_TRY(remove_file(path));
+                return PublishBundleReply{};
+            });
+        must(server_.add(std::move(bundle)));
+
+        rpc::Interface catalog("io.banger.Catalog", varlink::io_banger_Catalog);
+        catalog.job<NoParameters, ListCatalogsReply>(
+            "List", {},
+            [](const NoParameters&,
+               rpc::Reporter<ListCatalogsReply>&) -> Result<ListCatalogsReply> {
+                return ListCatalogsReply{
+                    {sample_catalog("team", "https://images.example/catalog.yaml"),
+                     sample_catalog("usb", "/media/usb/banger/catalog.yaml")}};
+            });
+        catalog.job<AddCatalog, AddCatalogReply>(
+            "Add", {},
+            [this](const AddCatalog& in,
+                   rpc::Reporter<AddCatalogReply>& call) -> Result<AddCatalogReply> {
+                BANGER_TRY(enter("AddCatalog", in.place, &call, in.key ? " key" : ""));
+                if (!in.key && !in.place.starts_with('/'))
+                    return AddCatalogReply{{}, {}, "ed25519:" + std::string(43, 'A') + "="};
+                return AddCatalogReply{{}, sample_catalog(in.name.value_or("team"), in.place), {}};
+            });
+        catalog.job<NamedCatalog, RemoveCatalogReply>(
+            "Remove", {},
+            [this](const NamedCatalog& in,
+                   rpc::Reporter<RemoveCatalogReply>& call) -> Result<RemoveCatalogReply> {
+                BANGER_TRY(enter("RemoveCatalog", in.name, &call));
+                return RemoveCatalogReply{sample_catalog(in.name, "/x")};
+            });
+        catalog.job<NamedCatalog, UpdateCatalogReply>(
+            "Update", {},
+            [this](const NamedCatalog& in,
+                   rpc::Reporter<UpdateCatalogReply>& call) -> Result<UpdateCatalogReply> {
+                BANGER_TRY(enter("UpdateCatalog", in.name, &call));
+                return UpdateCatalogReply{{}, sample_catalog(in.name, "/x"), in.name == "team"};
+            });
+        catalog.job<SignCatalog, SignCatalogReply>(
+            "Sign", {},
+            [](const SignCatalog&, rpc::Reporter<SignCatalogReply>&) -> Result<SignCatalogReply> {
+                return SignCatalogReply{"signature\n", "ed25519:AAAA", 7, 2, 1};
+            });
+        catalog.job<NoParameters, MakeKeyReply>(
+            "MakeKey", {},
+            [](const NoParameters&, rpc::Reporter<MakeKeyReply>&) -> Result<MakeKeyReply> {
+                return MakeKeyReply{"private\n", "public\n", "ed25519:AAAA"};
+            });
+        must(server_.add(std::move(catalog)));
+    }
+
     void add_system_methods() {
         rpc::Interface system("io.banger.System", varlink::io_banger_System);
         system.method<NoParameters, SystemInfoReply>(
@@ -473,6 +571,7 @@ private:
     boost::asio::io_context io_;
     std::optional<boost::asio::executor_work_guard<boost::asio::io_context::executor_type>> work_{
         io_.get_executor()};
+    std::string socket_;
     rpc::Server server_;
     std::thread thread_;
 };

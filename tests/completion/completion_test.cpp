@@ -33,6 +33,9 @@ struct FakeNames {
             case Living::plugins:
                 asked.push_back("plugins " + role);
                 return {{"vmm-qemu", ""}, {"net-user", ""}};
+            case Living::catalogs:
+                asked.emplace_back("catalogs");
+                return {{"team", "https://images.example/catalog.yaml"}, {"usb", ""}};
             case Living::image_references:
                 asked.emplace_back("image references");
                 return {{"alpine:3.20", ""}};
@@ -85,6 +88,10 @@ TEST_F(CompletionTest, NamesOfMachinesOnlyWhereOneStandsAndEachOnce) {
     EXPECT_THAT(words({"image", "show", "debian-bookworm-"}), ElementsAre("debian-bookworm-slim"));
     EXPECT_THAT(words({"image", "pull", ""}), ElementsAre("alpine:3.20"));
     EXPECT_THAT(words({"kernel", "pull", ""}), ElementsAre("debian-cloud"));
+    EXPECT_THAT(words({"catalog", "remove", ""}), ElementsAre("team", "usb"));
+    EXPECT_THAT(words({"catalog", "update", "team", ""}), ElementsAre("usb"));
+    EXPECT_THAT(words({"image", "publish", "--vm", ""}), ElementsAre("sandbox", "web"));
+    EXPECT_THAT(words({"kernel", "publish", ""}), ElementsAre("debian-cloud"));
     // One machine is enough for logs.
     EXPECT_THAT(words({"vm", "logs", "web", "s"}), IsEmpty());
     EXPECT_EQ(paths, Candidates::Paths::none);

@@ -1,11 +1,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "core/protocol/catalog_fields.hpp"
 #include "core/protocol/image_fields.hpp"
 #include "core/protocol/system_fields.hpp"
 #include "core/protocol/vm_fields.hpp"
 #include "core/rpc/idl.hpp"
 #include "core/rpc/server.hpp"
+#include "varlink/io.banger.Bundle.hpp"
+#include "varlink/io.banger.Catalog.hpp"
 #include "varlink/io.banger.Image.hpp"
 #include "varlink/io.banger.Kernel.hpp"
 #include "varlink/io.banger.System.hpp"
@@ -63,6 +66,23 @@ TEST(Protocol, KernelIsAsItsTextSays) {
     declare<PullArtifact, PullKernelReply>(kernel, "Pull");
     declare<NamedArtifact, DeleteKernelReply>(kernel, "Delete");
     EXPECT_THAT(disagreements(kernel), IsEmpty());
+}
+
+TEST(Protocol, BundleIsAsItsTextSays) {
+    Interface bundle("io.banger.Bundle", varlink::io_banger_Bundle);
+    declare<PublishBundle, PublishBundleReply>(bundle, "Publish");
+    EXPECT_THAT(disagreements(bundle), IsEmpty());
+}
+
+TEST(Protocol, CatalogIsAsItsTextSays) {
+    Interface catalog("io.banger.Catalog", varlink::io_banger_Catalog);
+    declare<NoParameters, ListCatalogsReply>(catalog, "List");
+    declare<AddCatalog, AddCatalogReply>(catalog, "Add");
+    declare<NamedCatalog, RemoveCatalogReply>(catalog, "Remove");
+    declare<NamedCatalog, UpdateCatalogReply>(catalog, "Update");
+    declare<SignCatalog, SignCatalogReply>(catalog, "Sign");
+    declare<NoParameters, MakeKeyReply>(catalog, "MakeKey");
+    EXPECT_THAT(disagreements(catalog), IsEmpty());
 }
 
 TEST(Protocol, SystemIsAsItsTextSays) {
