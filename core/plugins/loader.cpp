@@ -16,32 +16,7 @@ namespace banger {
 namespace {
 
 constexpr ByteCount max_manifest = ByteCount::kib(64);
-constexpr std::string_view reinstall = "Install the plugin again from the source you trust.";
 constexpr std::string_view rebuild = "Rebuild the plugin against this banger's plugin-api.";
-
-Result<Digest> digest_of(int fd) {
-    const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(),
-                                                                          &EVP_MD_CTX_free);
-    std::array<unsigned char, 1 << 16> buffer;
-    if (!context || EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) != 1)
-        return Error(Errc::internal, "libcrypto has no SHA-256");
-    off_t offset = 0;
-    while (true) {
-        const ssize_t got = ::pread(fd, buffer.data(), buffer.size(), offset);
-        if (got < 0) return Error::from_errno(errno, "read");
-        if (got == 0) break;
-        EVP_DigestUpdate(context.get(), buffer.data(), static_cast<std::size_t>(got));
-        offset += got;
-    }
-    std::array<unsigned char, 32> sum;
-    EVP_DigestFinal_ex(context.get(), sum.data(), nullptr);
-    std::string text = "sha256:";
-    for (const unsigned char byte : sum) {
-        text += "0123456789abcdef"[byte >> 4];
-        text += "0123456789abcdef"[byte & 15];
-    }
-    return Digest::parse(text);
-}
 
 Admission<PluginFiles> find_plugin(const TrustedFolder& folder, const std::string& stem,
                                    uid_t owner) {
@@ -70,10 +45,7 @@ Admission<PluginFiles> find_plugin(const TrustedFolder& folder, const std::strin
                       "it is for plugin-api version " + std::to_string(manifest->api_version) +
                           ", this banger has " + std::to_string(BANGER_PLUGIN_API_VERSION),
                       std::string(rebuild));
-    const Result<Digest> digest = digest_of(library->fd.get());
-    if (!digest) return refuse(library_path, digest.error().message, std::string(reinstall));
-    return PluginFiles{*manifest, library_path, std::move(library->fd), library->status.st_uid,
-                       *digest};
+    return PluginFiles{*manifest, library_path, std::move(library->fd), library->status.st_uid};
 }
 
 std::string role_words(const std::vector<Role>& roles) {
@@ -93,6 +65,30 @@ Admission<LoadedPlugin> check_roles(const Manifest& manifest, const std::string&
 }
 
 }  // namespace
+
+Result<Digest> PluginFiles::digest() const {
+    const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(),
+                                                                          &EVP_MD_CTX_free);
+    std::array<unsigned char, 1 << 16> buffer;
+    if (!context || EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) != 1)
+        return Error(Errc::internal, "libcrypto has no SHA-256");
+    off_t offset = 0;
+    while (true) {
+        const ssize_t got = ::pread(library_fd.get(), buffer.data(), buffer.size(), offset);
+        if (got < 0) return Error::from_errno(errno, "reading " + library);
+        if (got == 0) break;
+        EVP_DigestUpdate(context.get(), buffer.data(), static_cast<std::size_t>(got));
+        offset += got;
+    }
+    std::array<unsigned char, 32> sum;
+    EVP_DigestFinal_ex(context.get(), sum.data(), nullptr);
+    std::string text = "sha256:";
+    for (const unsigned char byte : sum) {
+        text += "0123456789abcdef"[byte >> 4];
+        text += "0123456789abcdef"[byte & 15];
+    }
+    return Digest::parse(text);
+}
 
 std::vector<Admission<PluginFiles>> find_plugins(const std::string& folder, uid_t owner) {
     std::vector<Admission<PluginFiles>> found;

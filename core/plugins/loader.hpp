@@ -36,7 +36,9 @@ struct PluginFiles {
     std::string library;  ///< path of the .so, for people
     UniqueFd library_fd;
     uid_t owner_uid = 0;  ///< of the library
-    Digest digest;        ///< of the library's bytes
+
+    /// Of the library's bytes as they are now. Reads all of them.
+    [[nodiscard]] Result<Digest> digest() const;
 };
 
 /// The plugins of one folder, each admitted or refused, sorted by name. A folder that does not

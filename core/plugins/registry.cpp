@@ -28,6 +28,7 @@ struct Entry {
     std::unique_ptr<remote::RemotePlugin> remote;  ///< instead of `plugin`, for one that needs root
     std::unique_ptr<TrackedRoles> tracked;
     std::vector<Role> fills;
+    std::string digest;  ///< of the library, once somebody asked: a start does not wait for it
 
     [[nodiscard]] bool has_role(Role role) const {
         return std::ranges::find(manifest.roles, role) != manifest.roles.end();
@@ -89,14 +90,14 @@ struct Registry::State {
     void open_library(Entry& entry);
     Refusal& refuse(Entry& entry, const Error& error);
     [[nodiscard]] CallHooks hooks() const;
-    [[nodiscard]] PluginInfo info_of(const Entry& entry) const;
+    static PluginInfo info_of(Entry& entry);
 };
 
 void Registry::State::find_all() {
     std::map<std::string, Entry> found;
     for (const BuiltInPlugin& plugin : options.built_in)
         found.emplace(plugin.manifest.name.str(),
-                      Entry{plugin.manifest, {}, plugin.make, {}, {}, {}, {}, {}, {}, {}, {}});
+                      Entry{plugin.manifest, {}, plugin.make, {}, {}, {}, {}, {}, {}, {}, {}, {}});
     for (const std::string& folder : options.folders)
         for (Admission<PluginFiles>& files : find_plugins(folder, options.owner)) {
             if (!files) {
@@ -105,9 +106,18 @@ void Registry::State::find_all() {
             }
             const std::string name = files->manifest.name.str();
             Manifest manifest = files->manifest;
-            found.emplace(
-                name,
-                Entry{std::move(manifest), std::move(*files), {}, {}, {}, {}, {}, {}, {}, {}, {}});
+            found.emplace(name, Entry{std::move(manifest),
+                                      std::move(*files),
+                                      {},
+                                      {},
+                                      {},
+                                      {},
+                                      {},
+                                      {},
+                                      {},
+                                      {},
+                                      {},
+                                      {}});
         }
     for (auto& [name, entry] : found)
         entries.push_back(std::move(entry));
@@ -305,7 +315,7 @@ Result<void> Registry::State::choose() {
     return ok();
 }
 
-PluginInfo Registry::State::info_of(const Entry& entry) const {
+PluginInfo Registry::State::info_of(Entry& entry) {
     PluginInfo info;
     info.name = entry.manifest.name.str();
     info.version = entry.manifest.version;
@@ -315,7 +325,9 @@ PluginInfo Registry::State::info_of(const Entry& entry) const {
     info.privilege = entry.manifest.privilege;
     info.file = entry.file();
     if (entry.files) {
-        info.digest = entry.files->digest.str();
+        if (entry.digest.empty())
+            if (const Result<Digest> digest = entry.files->digest()) entry.digest = digest->str();
+        info.digest = entry.digest;
         info.owner =
             entry.files->owner_uid == 0 ? "root" : "uid " + std::to_string(entry.files->owner_uid);
     }
@@ -377,7 +389,7 @@ std::vector<PluginInfo> Registry::list() {
     std::vector<PluginInfo> rows;
     for (Entry& entry : state_->entries) {
         state_->open_library(entry);
-        rows.push_back(state_->info_of(entry));
+        rows.push_back(State::info_of(entry));
     }
     for (const Refusal& refusal : state_->refusals) {
         PluginInfo row;

@@ -14,6 +14,7 @@ import lab as labs
 
 SKIPPED = 77
 IMAGE = labs.GUEST_IMAGE
+KERNEL = "debian-cloud"
 OUTSIDE = "198.51.100.2"
 # "Within 2 s" is for a real host. An emulated one, with its processors shared, is so much slower.
 SLOWER = 5
@@ -455,14 +456,15 @@ def reason_to_skip():
     return None
 
 
-def pull_guest_image(build):
+def pull_guest(build):
     """As the boot tests do, into their cache."""
     environment = {**os.environ, "HOME": f"{labs.GUESTS}/home", "XDG_RUNTIME_DIR": f"{labs.GUESTS}/run"}
     for name in ("STATE", "CACHE", "CONFIG"):
         environment[f"XDG_{name}_HOME"] = f"{labs.GUESTS}/{name.lower()}"
     for folder in ("home", "state", "cache", "config", "run"):
         (labs.GUESTS / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-    subprocess.run([build / "bin/banger", "image", "pull", IMAGE], env=environment, check=True, timeout=1200)
+    for words in (["image", "pull", IMAGE], ["kernel", "pull", KERNEL]):
+        subprocess.run([build / "bin/banger", *words], env=environment, check=True, timeout=1200)
 
 
 def up(lab, build, prepare):
@@ -471,7 +473,7 @@ def up(lab, build, prepare):
         print(reason)
         return 1 if "lab" in os.environ.get("BANGER_REQUIRE", "") else SKIPPED
     if len(labs.guest_artifacts()) < 2:
-        pull_guest_image(build)
+        pull_guest(build)
     lab.down()
     lab.up()
     prepare(Host(lab, ""))

@@ -262,7 +262,7 @@ TEST(loader, what_was_checked_is_what_is_loaded) {
                  "of an ELF file, which this is not");
     Admission<Library> library = Library::open(*found[0]);
     EXPECT_TRUE(library) << library.refusal().reason;
-    EXPECT_EQ(found[0]->digest.str().substr(0, 7), "sha256:");
+    EXPECT_EQ(found[0]->digest()->str().substr(0, 7), "sha256:");
 }
 
 TEST(loader, two_plugins_are_not_taken_for_one_another) {
