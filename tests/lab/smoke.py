@@ -16,8 +16,8 @@ SKIPPED = 77
 IMAGE = labs.GUEST_IMAGE
 KERNEL = "debian-cloud"
 OUTSIDE = "198.51.100.2"
-# "Within 2 s" is for a real host. An emulated one, with its processors shared, is so much slower.
-SLOWER = 5
+# "Within 2 s" is for a host whose processor runs it. An emulated one is 10 to 30 times slower (docs/HACKING.md): it gets this many times as long.
+SLOWER = 5 if "tcg" in labs.acceleration() else 1
 tests = {}
 
 
@@ -135,7 +135,10 @@ def sandboxes_are_in_force(host):
             holds(host.attempt(f"{inside} sh -c 'test -w {file} && : >>{file}'", "root").returncode, f"{unit} can write {file}")
     holds(host.attempt("nsenter -t $(systemctl show -P MainPID bangerd-root.service) -m ls /home/dev", "root").stdout == "", "the helper sees a home")
     helper = "/proc/$(systemctl show -P MainPID bangerd-root.service)"
-    equal(host.root(f"tr '\\0' '\\n' <{helper}/environ | wc -c"), "0", "the helper's environment")
+    # As systemd made it, and nobody added to it; the helper itself clears it before its plugins come.
+    given = host.root(f"tr '\\0' '\\n' <{helper}/environ | cut -d= -f1").split()
+    equal([name for name in given if not re.fullmatch(r"LANG|PATH|INVOCATION_ID|JOURNAL_STREAM|SYSTEMD_EXEC_PID|(NOTIFY|LISTEN|WATCHDOG|RUNTIME|STATE)_[A-Z]+", name)],
+          [], "the helper's environment")
     # Nothing but its own: sockets, eventfds, device-mapper's control.
     opened = host.root(f"ls -l {helper}/fd | awk 'NR > 1 {{print $NF}}'").splitlines()
     foreign = [name for name in opened if not re.match(r"socket:|anon_inode:|/dev/mapper/control|/dev/null", name)]
