@@ -19,7 +19,8 @@
 ///
 ///     calls_of_helper SOCKET BASE-FILE BASE-FILE…
 ///
-/// Prints lines "STAGE AT-ONCE MEDIAN P95" in milliseconds; for each base file one of its disk.
+/// Prints lines "STAGE AT-ONCE MEDIAN P95" in milliseconds; for each base file one of its disk; and
+/// "failed AT-ONCE COUNT 0".
 namespace banger {
 namespace {
 
@@ -28,15 +29,17 @@ using Clock = std::chrono::steady_clock;
 class Times {
 public:
     template <class Function>
-    void take(const std::string& stage, Function function) {
+    bool take(const std::string& stage, Function function) {
         const Clock::time_point begin = Clock::now();
         const auto result = function();
         const double took = std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
-        if (!result) {
-            std::fprintf(stderr, "%s: %s\n", stage.c_str(), result.error().text().c_str());
-            std::exit(1);
+        if (result) {
+            add(stage, took);
+            return true;
         }
-        add(stage, took);
+        std::fprintf(stderr, "%s: %s\n", stage.c_str(), result.error().text().c_str());
+        ++failures_;
+        return false;
     }
     void add(const std::string& stage, double took) {
         const std::lock_guard lock(mutex_);
@@ -48,11 +51,14 @@ public:
             std::printf("%s %d %.2f %.2f\n", stage.c_str(), at_once, all[all.size() / 2],
                         all[std::min(all.size() - 1, all.size() * 95 / 100)]);
         }
+        std::printf("failed %d %d 0\n", at_once, failures_.exchange(0));
+        std::fflush(stdout);
         times_.clear();
     }
     void clear() { times_.clear(); }
 
 private:
+    std::atomic<int> failures_ = 0;
     std::mutex mutex_;
     std::map<std::string, std::vector<double>> times_;
 };
@@ -78,16 +84,17 @@ void one_life(const Helper& helper, int base, unsigned n, Times& times) {
                                .size = ByteCount::gib(8),
                                .formats = {DiskFormat::raw},
                                .owner_uid = uid};
-    times.take("disk", [&] { return storage.create(volume, {}); });
+    bool is_whole = times.take("disk", [&] { return storage.create(volume, {}); });
     const LinkRequest link{vm, name, MacAddress::of(vm), address, true, uid, {}};
-    times.take("attach", [&] { return network.attach(link, {}); });
+    is_whole &= times.take("attach", [&] { return network.attach(link, {}); });
     if (helper.dns != nullptr) {
         Dns& dns = *helper.dns->roles().dns;
         times.take("publish", [&] { return dns.publish({vm, name, address}, {}); });
         times.take("withdraw", [&] { return dns.withdraw(vm); });
     }
-    times.take("detach", [&] { return network.detach(vm); });
-    times.take("remove", [&] { return storage.remove(vm); });
+    is_whole &= times.take("detach", [&] { return network.detach(vm); });
+    is_whole &= times.take("remove", [&] { return storage.remove(vm); });
+    if (!is_whole) return;
     times.add("all", std::chrono::duration<double, std::milli>(Clock::now() - begin).count());
 }
 
