@@ -43,9 +43,9 @@ int main(int argc, char** argv) {
     if (!summary) return std::fprintf(stderr, "%s\n", summary.error().text().c_str()), 1;
     std::printf(
         "{\"seconds\": %.3f, \"peak_kib\": %ld, \"entries\": %llu, \"size\": %llu, \"used\": "
-        "%llu}\n",
+        "%llu, \"readings\": %u}\n",
         took.count(), peak_kib(), static_cast<unsigned long long>(summary->entries),
         static_cast<unsigned long long>(summary->size.count()),
-        static_cast<unsigned long long>(summary->used.count()));
+        static_cast<unsigned long long>(summary->used.count()), summary->readings);
     return 0;
 }

@@ -1,11 +1,14 @@
-// Any bytes as one layer, or cut into two: the writer must refuse them or make a file system whose
-// inodes libext2fs can read back with right checksums. The last byte says which; header checksums
-// are not looked at in fuzzing builds, because no mutation would survive them.
+// Any bytes as one to four layers: the writer must refuse them or make a file system whose inodes
+// libext2fs can read back with right checksums, and in which every name leads to one. The last byte
+// says how many layers (its two low bits, 0 for one), the two bytes before it for each layer but
+// the last how many kilobytes it has. Header checksums are not looked at in fuzzing builds, because
+// no mutation would survive them.
 #include <ext2fs/ext2_fs.h>
 #include <ext2fs/ext2fs.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <span>
@@ -24,6 +27,30 @@ banger::UniqueFd memory(std::span<const std::uint8_t> bytes) {
     return fd;
 }
 
+std::vector<banger::UniqueFd> cut(std::span<const std::uint8_t> bytes) {
+    std::vector<banger::UniqueFd> layers;
+    if (bytes.empty()) return layers;
+    std::size_t more = bytes.back() & 3;
+    if (bytes.size() < 1 + 2 * more) more = 0;
+    const std::span<const std::uint8_t> lengths = bytes.subspan(bytes.size() - 1 - 2 * more);
+    bytes = bytes.first(bytes.size() - 1 - 2 * more);
+    for (std::size_t i = 0; i < more; ++i) {
+        const std::size_t wanted = (lengths[2 * i] | lengths[2 * i + 1] << 8U) * std::size_t{1024};
+        const std::size_t length = std::min(bytes.size(), wanted);
+        layers.push_back(memory(bytes.first(length)));
+        bytes = bytes.subspan(length);
+    }
+    layers.push_back(memory(bytes));
+    return layers;
+}
+
+int check_name(ext2_ino_t, int, ext2_dir_entry* entry, int, int, char*, void* fs) {
+    if (entry->inode != 0 &&
+        !ext2fs_test_inode_bitmap2(static_cast<ext2_filsys>(fs)->inode_map, entry->inode))
+        std::abort();
+    return 0;
+}
+
 void read_back(int image) {
     ext2_filsys fs = nullptr;
     const std::string path = "/proc/self/fd/" + std::to_string(image);
@@ -35,6 +62,9 @@ void read_back(int image) {
     ext2_inode inode{};
     do {
         if (ext2fs_get_next_inode(scan, &number, &inode) != 0) std::abort();
+        if (number != 0 && inode.i_links_count > 0 && LINUX_S_ISDIR(inode.i_mode) &&
+            ext2fs_dir_iterate2(fs, number, 0, nullptr, check_name, fs) != 0)
+            std::abort();
     } while (number != 0);
     ext2fs_close_inode_scan(scan);
     ext2fs_free(fs);
@@ -44,15 +74,7 @@ void read_back(int image) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     using namespace banger;
-    const std::span<const std::uint8_t> all(data, size);
-    std::vector<UniqueFd> layers;
-    if (size > 1024 && data[size - 1] & 1) {
-        const std::size_t half = size / 1024 * 512;
-        layers.push_back(memory(all.first(half)));
-        layers.push_back(memory(all.subspan(half)));
-    } else {
-        layers.push_back(memory(all));
-    }
+    const std::vector<UniqueFd> layers = cut({data, size});
     const UniqueFd image(::memfd_create("image", MFD_CLOEXEC));
     images::Ext4Options options;
     options.size = ByteCount::mib(16);
