@@ -18,6 +18,11 @@ Colour colour_of(const std::string& state) {
     return Colour::yellow;
 }
 
+/// A machine that is stopped has a reason only when banger stopped it by itself.
+std::string state_text(const protocol::Vm& vm) {
+    return vm.state + (vm.state == "stopped" && vm.reason ? " (unused)" : "");
+}
+
 std::string sized(const std::string& amount, const protocol::Sized& value, const Style& style) {
     return amount + style(Colour::dim, " (" + printable(value.source) + ")");
 }
@@ -35,7 +40,7 @@ std::string vm_table(const std::vector<protocol::Vm>& vms, std::int64_t now, con
     Table table(titles);
     for (const protocol::Vm& vm : vms) {
         std::vector<Cell> row = {{vm.name, Colour::bold},
-                                 {vm.state, colour_of(vm.state)},
+                                 {state_text(vm), colour_of(vm.state)},
                                  vm.image,
                                  std::to_string(vm.vcpus),
                                  size_text(vm.memory),
@@ -57,7 +62,8 @@ std::string vm_sheet(const protocol::Vm& vm, std::int64_t now, const Style& styl
     sheet.add("name", {vm.name, Colour::bold});
     sheet.add("id", vm.id);
     sheet.add("state", {vm.state, colour_of(vm.state)});
-    sheet.add("reason", {vm.reason.value_or(""), Colour::red});
+    sheet.add("reason",
+              {vm.reason.value_or(""), vm.state == "stopped" ? Colour::none : Colour::red});
     sheet.add("image", vm.image);
     sheet.add("kernel", vm.kernel);
     sheet.add("vcpu", std::to_string(vm.vcpus));

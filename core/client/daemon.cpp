@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/base/child.hpp"
+#include "core/base/daemon_mark.hpp"
 #include "core/base/file.hpp"
 #include "core/base/process.hpp"
 #include "core/base/version.hpp"
@@ -27,6 +28,8 @@ constexpr std::chrono::milliseconds connect_patience = 10s;
 /// How long a daemon that dropped us may take to be gone.
 constexpr std::chrono::milliseconds dying_patience{1000};
 constexpr std::chrono::milliseconds start_patience = 30s;
+/// How long one that does not answer may take to be ready, or to leave.
+constexpr std::chrono::milliseconds other_patience = 10s;
 constexpr ByteCount log_limit = ByteCount::mib(4);
 
 std::string find_program_beside(const std::string& own_program) {
@@ -153,6 +156,32 @@ Result<void> start(const DaemonPlace& place) {
 
 bool is_nobody_there(const Error& error) { return error.code == Errc::unavailable; }
 
+/// Of the daemon that holds our state; nothing when none runs.
+std::optional<DaemonMark> mark_of(const DaemonPlace& place) {
+    if (place.paths.mode == RunMode::system) return std::nullopt;
+    return read_daemon_mark(place.paths.state + "/bangerd.lock");
+}
+
+/// A daemon that has our state but does not answer: it has just begun, or is about to leave. Waits
+/// until it does either; nothing when it has left.
+Result<std::optional<Connection>> wait_for_other(const DaemonPlace& place) {
+    const auto end = std::chrono::steady_clock::now() + other_patience;
+    for (;;) {
+        const std::optional<DaemonMark> mark = mark_of(place);
+        const Result<UniqueFd> process =
+            mark ? open_pidfd(mark->process) : Result<UniqueFd>(Error(Errc::not_found, ""));
+        if (!process) return std::optional<Connection>();
+        if (Result<Connection> connection = connect_running(place))
+            return std::optional(std::move(*connection));
+        BANGER_TRY(wait_for_exit(*process, 100ms, {}));
+        if (std::chrono::steady_clock::now() < end) continue;
+        const std::string pid = std::to_string(mark->process.pid);
+        return Error(
+            Errc::unavailable, "bangerd (process " + pid + ") does not answer at " + mark->socket,
+            "End it, and the next command starts another; machines go on running: kill " + pid);
+    }
+}
+
 }  // namespace
 
 Result<DaemonPlace> find_daemon(const PathEnvironment& environment,
@@ -168,7 +197,13 @@ Result<DaemonPlace> find_daemon(const PathEnvironment& environment,
 }
 
 Result<Connection> connect_running(const DaemonPlace& place) {
-    return Connection::connect(place.paths.socket, connect_patience);
+    Result<Connection> connection = Connection::connect(place.paths.socket, connect_patience);
+    if (connection || !is_nobody_there(connection.error())) return connection;
+    // Its state is what makes it ours: a shell with another run folder has the same daemon.
+    const std::optional<DaemonMark> mark = mark_of(place);
+    if (!mark || mark->socket == place.paths.socket) return connection;
+    Result<Connection> elsewhere = Connection::connect(mark->socket, connect_patience);
+    return elsewhere ? std::move(elsewhere) : std::move(connection);
 }
 
 Result<Connection> connect_or_start(const DaemonPlace& place) {
@@ -182,6 +217,8 @@ Result<Connection> connect_or_start(const DaemonPlace& place) {
     const UniqueFd lock = BANGER_TRY(lock_file(place.paths.run + "/start.lock"));
     connection = connect_running(place);
     if (connection || !is_nobody_there(connection.error())) return connection;
+    if (std::optional<Connection> other = BANGER_TRY(wait_for_other(place)))
+        return std::move(*other);
     BANGER_TRY(start(place));
     return connect_running(place);
 }

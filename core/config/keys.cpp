@@ -32,7 +32,9 @@ Result<std::string> artifact_name_of(const Place& place) {
 Result<std::optional<std::chrono::seconds>> duration_or_off(const Place& place) {
     const std::string text = BANGER_TRY(text_of(place));
     if (text == "off") return std::optional<std::chrono::seconds>();
-    return std::optional(BANGER_TRY(duration_of(place)));
+    const std::chrono::seconds time = BANGER_TRY(duration_of(place));
+    if (time >= std::chrono::minutes(1)) return std::optional(time);
+    return place.refuse("is shorter than a minute", "Use \"1m\" or more, or \"off\".");
 }
 
 Result<std::chrono::seconds> poll_interval_of(const Place& place) {

@@ -493,18 +493,43 @@ Result<Machines::Stopped> Machines::stop(const std::string& name, Call& call) {
     Stopped stopped{vm, false};
     if (!is_live(vm.state) && !BANGER_TRY(is_stuck(vm))) return stopped;
     const Roles3 roles = BANGER_TRY(roles_of(vm));
-    vm.state = VmState::stopping;
-    BANGER_TRY(parts_.store.save_machine(vm));
-    call.report({"asking " + vm.name.str() + " to power off", 0, 0, Progress::Unit::none});
-    const Result<void> asked = shut_down_guest(vm, roles, call.stop(), stopped.was_forced);
-    if (!asked) {  // cancelled: it goes on running, or the exit is noticed like any other
-        vm.state = VmState::running;
-        BANGER_TRY(parts_.store.save_machine(vm));
-        return asked.error();
-    }
+    BANGER_TRY(begin_to_stop(vm, roles, call, stopped.was_forced));
     BANGER_TRY(come_to_rest(vm, roles));
     stopped.vm = vm;
     return stopped;
+}
+
+Result<bool> Machines::stop_unused(const VmId& id, const std::function<bool()>& is_unused,
+                                   const std::string& why, Call& call) {
+    const KeyedLock::Guard guard = BANGER_TRY(lock(id, call.stop()));
+    VmRecord vm = BANGER_TRY(parts_.store.machine(id));
+    if (vm.state != VmState::running || !is_unused()) return false;
+    const Roles3 roles = BANGER_TRY(roles_of(vm));
+    bool was_forced = false;
+    BANGER_TRY(begin_to_stop(vm, roles, call, was_forced));
+    if (was_forced) {
+        vm.state = VmState::running;
+        BANGER_TRY(parts_.store.save_machine(vm));
+        return Error(Errc::timed_out, "the guest does not power off by itself, and runs on",
+                     "Stop it with force: banger vm stop " + vm.name.str());
+    }
+    BANGER_TRY(come_to_rest(vm, roles));
+    vm.error_reason = why;
+    BANGER_TRY(parts_.store.save_machine(vm));
+    return true;
+}
+
+Result<void> Machines::begin_to_stop(VmRecord& vm, const Roles3& roles, Call& call,
+                                     bool& was_forced) {
+    vm.state = VmState::stopping;
+    BANGER_TRY(parts_.store.save_machine(vm));
+    call.report({"asking " + vm.name.str() + " to power off", 0, 0, Progress::Unit::none});
+    const Result<void> asked = shut_down_guest(vm, roles, call.stop(), was_forced);
+    if (asked) return ok();
+    // Cancelled: it goes on running, or the exit is noticed like any other.
+    vm.state = VmState::running;
+    BANGER_TRY(parts_.store.save_machine(vm));
+    return asked.error();
 }
 
 /// Returns when the VMM has ended or the time is up; an error only when cancelled.

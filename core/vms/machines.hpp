@@ -135,6 +135,12 @@ public:
     /// in `error` is tried to be brought to rest again.
     Result<Stopped> stop(const std::string& vm, Call& call);
 
+    /// Stops it as stop() does and keeps `why` as the record's reason, if it runs and `is_unused` still says
+    /// so when it is this call's turn; else false. A guest that does not power off by itself runs
+    /// on: Errc::timed_out.
+    Result<bool> stop_unused(const VmId& vm, const std::function<bool()>& is_unused,
+                             const std::string& why, Call& call);
+
     /// Ends it now. A stopped machine is success; `error` as with stop().
     Result<VmRecord> kill(const std::string& vm);
 
@@ -217,6 +223,8 @@ private:
 
     Result<void> shut_down_guest(const VmRecord& vm, const Roles3& roles, std::stop_token stop,
                                  bool& was_forced);
+    /// shut_down_guest() with the state that belongs to it; running again when it is cancelled.
+    Result<void> begin_to_stop(VmRecord& vm, const Roles3& roles, Call& call, bool& was_forced);
     /// One machine of recover(): the sentence about what was put right, or nothing.
     Result<std::string> recover_machine(VmRecord& vm);
     /// Whether something of a machine at rest is there, or may be, that only a running one needs.

@@ -10,14 +10,19 @@
 #include <boost/asio/steady_timer.hpp>
 #include <optional>
 
+#include "core/base/daemon_mark.hpp"
 #include "core/base/file.hpp"
+#include "core/base/process.hpp"
 #include "core/base/version.hpp"
-#include "core/plugins/http.hpp"
+#include "core/config/toml_place.hpp"
 #include "core/rpc/listener.hpp"
 #include "core/scopes/scopes.hpp"
+#include "core/vms/auto_stop.hpp"
 #include "daemons/bangerd/interfaces.hpp"
+#include "daemons/bangerd/look_timer.hpp"
 #include "daemons/bangerd/machine_watch.hpp"
 #include "daemons/bangerd/names.hpp"
+#include "daemons/bangerd/socket_watch.hpp"
 
 namespace banger {
 
@@ -36,19 +41,16 @@ RoleChoice choice_of(const Config& config) {
             .image_sources = *config.plugins.image_sources};
 }
 
-/// A small file of the web, for the list of catalogs.
-Result<std::string> fetch_text(const std::string& url, ByteCount limit, Call& call) {
-    HttpRequest request;
-    request.url = url;
-    request.max_body = limit;
-    HttpResponse response = BANGER_TRY(HttpClient().get(request, call));
-    if (response.status == 200) return std::move(response.body);
-    const std::string message =
-        "the server answered " + std::to_string(response.status) + " for " + url;
-    if (response.status == 404 || response.status == 410)
-        return Error(Errc::not_found, message, "Correct the URL, or ask whoever keeps it.");
-    return Error(response.status >= 500 ? Errc::unreachable : Errc::permission_denied, message,
-                 "Try again later, or ask whoever keeps it.");
+Error another_runs(const std::string& lock_path) {
+    const std::optional<DaemonMark> mark = read_daemon_mark(lock_path);
+    if (!mark)
+        return {Errc::busy, "another bangerd of yours runs already",
+                "Try again in a moment; it may just be starting or leaving."};
+    const std::string pid = std::to_string(mark->process.pid);
+    return {Errc::busy,
+            "another bangerd of yours runs already: process " + pid + ", which listens at " +
+                mark->socket,
+            "If it cannot be reached there, end it (machines go on running): kill " + pid};
 }
 
 /// Where a plugin's setting stands, for messages.
@@ -88,22 +90,25 @@ struct Daemon::Inside {
     asio::io_context io{1};
     std::unique_ptr<Names> names;
     std::unique_ptr<Machines> machines;
-    std::unique_ptr<Publisher> publisher;
-    std::unique_ptr<catalog::AddedCatalogs> catalogs;
+    std::unique_ptr<MachineUses> uses;
+    std::unique_ptr<AutoStop> auto_stop;  // nothing: off
     asio::executor_work_guard<asio::io_context::executor_type> work{io.get_executor()};
     asio::steady_timer idle_timer{io};
     asio::steady_timer drain_timer{io};
     asio::steady_timer watchdog_timer{io};
     std::unique_ptr<MachineWatch> watch;
+    std::unique_ptr<LookTimer> auto_stop_timer;
     std::unique_ptr<rpc::Server> server;
     std::size_t running_machines = 0;  // of the I/O thread
     bool is_leaving = false;           // of the I/O thread
-    bool owns_socket = false;          // else it is systemd's, and outlives us
+    /// Of the socket that we made; nothing: it is systemd's, and outlives us.
+    std::unique_ptr<SocketWatch> socket;
 
     Result<void> open();
     Result<void> open_plugins();
     Result<void> open_names();
     void open_machines(HostSize host);
+    void open_auto_stop();
     Result<void> open_server();
     void log(LogLevel level, const std::string& text) const { options.log(level, text); }
     void on_activity();
@@ -119,25 +124,24 @@ Result<void> Daemon::Inside::open() {
     BANGER_TRY(ensure_private_folder(paths.cache));
     // In the state folder, not the run folder: a shell without XDG_RUNTIME_DIR has another of
     // those, and two daemons over one database must not be.
-    Result<UniqueFd> locked = try_lock_file(paths.state + "/bangerd.lock");
-    if (!locked && locked.error().code == Errc::busy)
-        return Error(Errc::busy, "another bangerd of yours runs already",
-                     "Use that one; `banger version` shows it.");
+    const std::string lock_path = paths.state + "/bangerd.lock";
+    Result<UniqueFd> locked = try_lock_file(lock_path);
+    if (!locked && locked.error().code == Errc::busy) return another_runs(lock_path);
     lock = BANGER_TRY(std::move(locked));
+    const ProcessId self = BANGER_TRY(process_id_of(::getpid()));
+    BANGER_TRY(write_daemon_mark(lock.get(), {self, paths.socket}));
     const char* level = ::getenv("BANGER_LOG_LEVEL");
     config = BANGER_TRY(load_config(
         paths, {.mode = paths.mode,
                 .home = paths.home,
                 .default_ssh_key = paths.ssh_key,
                 .log_level_variable = level ? std::optional<std::string>(level) : std::nullopt}));
-    // Stopping a machine that somebody uses is worse than not stopping one that nobody does.
-    if (config.auto_stop_stale_after.value)
-        log(LogLevel::warning, "auto_stop_stale_after is not acted on yet: machines run on");
     store = BANGER_TRY(Store::open(paths.database));
     const HostSize host = BANGER_TRY(HostSize::of_this_host());
     BANGER_TRY(open_plugins());
     BANGER_TRY(open_names());
     open_machines(host);
+    open_auto_stop();
     const int swept = BANGER_TRY(images->recover());
     BANGER_TRY(publisher->recover());
     if (swept > 0)
@@ -236,6 +240,23 @@ void Daemon::Inside::open_machines(HostSize host) {
         });
 }
 
+void Daemon::Inside::open_auto_stop() {
+    const std::optional<std::chrono::seconds> after = *config.auto_stop_stale_after;
+    if (!after) return;
+    uses = std::make_unique<MachineUses>();
+    auto_stop = std::make_unique<AutoStop>(AutoStop::Parts{
+        .machines = *machines,
+        .store = *store,
+        .uses = *uses,
+        .after = *after,
+        .after_text = config::duration_text(*after),
+        .log = [this](LogLevel level, const std::string& text) { log(level, text); },
+    });
+    auto_stop_timer = std::make_unique<LookTimer>(
+        io, auto_stop->interval(),
+        [stopper = auto_stop.get()](std::stop_token stop) { stopper->look(std::move(stop)); });
+}
+
 Result<void> Daemon::Inside::open_server() {
     server = std::make_unique<rpc::Server>(
         io,
@@ -246,17 +267,21 @@ Result<void> Daemon::Inside::open_server() {
             .on_dropped = [this](const Error& error) { log(LogLevel::warning, error.text()); },
             .on_activity = [this] { on_activity(); }});
     const auto to_log = [this](LogLevel level, const std::string& text) { log(level, text); };
-    BANGER_TRY(server->add(vm_interface(
-        *machines, *store, config.plugins.dns->has_value() ? *config.dns_zone : std::string())));
-    BANGER_TRY(server->add(image_interface(*images, *store, *catalogs, to_log)));
-    BANGER_TRY(server->add(kernel_interface(*images, *store, *catalogs, to_log)));
-    BANGER_TRY(server->add(bundle_interface(*publisher, *store)));
-    BANGER_TRY(server->add(catalog_interface(*catalogs, *store)));
+    BANGER_TRY(server->add(
+        vm_interface(*machines, *store, uses.get(),
+                     config.plugins.dns->has_value() ? *config.dns_zone : std::string())));
+    BANGER_TRY(server->add(image_interface(*images, *store, to_log)));
+    BANGER_TRY(server->add(kernel_interface(*images, *store, to_log)));
     BANGER_TRY(server->add(system_interface(
         {*registry, *store, *names, config, options.paths, started,
          [this] { asio::post(io, [this] { begin_to_leave("asked to"); }); }, scopes.get()})));
-    owns_socket = options.listeners.empty();
-    if (owns_socket) options.listeners.push_back(BANGER_TRY(rpc::listen_at(options.paths.socket)));
+    if (options.listeners.empty()) {
+        options.listeners.push_back(BANGER_TRY(rpc::listen_at(options.paths.socket)));
+        // Somebody took its folder away: whoever comes next starts another, which needs our lock.
+        socket = BANGER_TRY(SocketWatch::make(io, options.paths.socket, [this] {
+            begin_to_leave("the socket " + options.paths.socket + " is gone");
+        }));
+    }
     for (UniqueFd& listener : options.listeners)
         BANGER_TRY(server->listen(std::move(listener)));
     on_activity();
@@ -265,6 +290,7 @@ Result<void> Daemon::Inside::open_server() {
 
 void Daemon::Inside::on_count(std::size_t count) {
     running_machines = count;
+    if (auto_stop_timer) auto_stop_timer->set_running(count);
     options.notify.status(count == 0   ? "no machine runs"
                           : count == 1 ? "1 machine runs"
                                        : std::to_string(count) + " machines run");
@@ -301,7 +327,8 @@ void Daemon::Inside::begin_to_leave(std::string_view why) {
     idle_timer.cancel();
     options.notify.stopping();
     // Whoever connects from now on must find nobody, and start another daemon.
-    if (owns_socket) (void)remove_file(options.paths.socket);
+    if (socket && socket->is_there()) (void)remove_file(options.paths.socket);
+    socket.reset();
     server->stop_jobs();
     server->drain([this] { io.stop(); });
     drain_timer.expires_after(drain_time);
@@ -314,6 +341,7 @@ Daemon::Daemon(std::unique_ptr<Inside> inside) : inside_(std::move(inside)) {}
 
 Daemon::~Daemon() {
     inside_->server.reset();
+    inside_->auto_stop_timer.reset();
     inside_->watch.reset();
     if (inside_->names) inside_->names->close();
 }

@@ -12,6 +12,7 @@
 #include "core/rpc/server.hpp"
 #include "core/scopes/scopes.hpp"
 #include "core/store/store.hpp"
+#include "core/vms/auto_stop.hpp"
 #include "core/vms/machines.hpp"
 #include "core/vms/publisher.hpp"
 #include "daemons/bangerd/names.hpp"
@@ -21,7 +22,8 @@
 namespace banger {
 
 /// `zone` is what names resolve below ("vm"), or empty when the host's resolver is not led there.
-rpc::Interface vm_interface(Machines& machines, Store& store, std::string zone);
+/// `uses`, where somebody wants to know, learns which machine each call is about.
+rpc::Interface vm_interface(Machines& machines, Store& store, MachineUses* uses, std::string zone);
 rpc::Interface image_interface(ImageStore& images, Store& store,
                                const catalog::AddedCatalogs& catalogs,
                                std::function<void(LogLevel, const std::string&)> log);

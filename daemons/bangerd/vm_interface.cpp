@@ -293,8 +293,14 @@ Result<LogsOfVmReply> send_logs(Machines& machines, Store& store, const LogsOfVm
 
 }  // namespace
 
-rpc::Interface vm_interface(Machines& machines, Store& store, std::string zone) {
+rpc::Interface vm_interface(Machines& machines, Store& store, MachineUses* uses, std::string zone) {
     rpc::Interface vm("io.banger.Vm", varlink::io_banger_Vm);
+    // A name that belongs to nobody is refused by the call itself.
+    const auto use = [&store, uses](const std::string& name) -> std::optional<MachineUses::Use> {
+        if (uses == nullptr) return std::nullopt;
+        const Result<VmRecord> found = store.find_machine(name);
+        return found ? std::optional(uses->begin(found->id)) : std::nullopt;
+    };
     vm.job<PlanVm, PlanVmReply>(
         "Plan", {.deadline = 30s},
         [&](const PlanVm& in, Reporter<PlanVmReply>&) -> Result<PlanVmReply> {
@@ -318,32 +324,38 @@ rpc::Interface vm_interface(Machines& machines, Store& store, std::string zone) 
             reply.vms.push_back(to_wire(record));
         return reply;
     });
-    vm.method<NamedVm, VmReply>("Show", [&](const NamedVm& in) -> Result<VmReply> {
+    vm.method<NamedVm, VmReply>("Show", [&, use](const NamedVm& in) -> Result<VmReply> {
+        const auto used = use(in.vm);
         return VmReply{to_wire(BANGER_TRY(store.find_machine(in.vm)))};
     });
     vm.job<NamedVm, CreateVmReply>(
         "Start", {},
-        [&](const NamedVm& in, Reporter<CreateVmReply>& call) -> Result<CreateVmReply> {
+        [&, use](const NamedVm& in, Reporter<CreateVmReply>& call) -> Result<CreateVmReply> {
+            const auto used = use(in.vm);
             std::vector<StageTime> times;
             const VmRecord started = BANGER_TRY(recorded(
                 store, "vm.start", in.vm, [&] { return machines.start(in.vm, call, times); }));
             return CreateVmReply{{}, to_wire(started), to_wire(times)};
         });
     vm.job<NamedVm, StopVmReply>(
-        "Stop", {}, [&](const NamedVm& in, Reporter<StopVmReply>& call) -> Result<StopVmReply> {
+        "Stop", {},
+        [&, use](const NamedVm& in, Reporter<StopVmReply>& call) -> Result<StopVmReply> {
+            const auto used = use(in.vm);
             const Machines::Stopped stopped = BANGER_TRY(
                 recorded(store, "vm.stop", in.vm, [&] { return machines.stop(in.vm, call); }));
             return StopVmReply{{}, to_wire(stopped.vm), stopped.was_forced};
         });
     vm.job<KillVm, VmReply>(
-        "Kill", {}, [&](const KillVm& in, Reporter<VmReply>&) -> Result<VmReply> {
+        "Kill", {}, [&, use](const KillVm& in, Reporter<VmReply>&) -> Result<VmReply> {
+            const auto used = use(in.vm);
             const int number = BANGER_TRY(signal_number(in.signal.value_or("KILL")));
             return VmReply{to_wire(BANGER_TRY(recorded(store, "vm.kill", in.vm, [&] {
                 return number == SIGKILL ? machines.kill(in.vm) : machines.signal(in.vm, number);
             })))};
         });
     vm.job<SetVm, SetVmReply>(
-        "Set", {}, [&](const SetVm& in, Reporter<SetVmReply>& call) -> Result<SetVmReply> {
+        "Set", {}, [&, use](const SetVm& in, Reporter<SetVmReply>& call) -> Result<SetVmReply> {
+            const auto used = use(in.vm);
             const ChangeRequest wanted{in.vcpus, bytes_of(in.memory), bytes_of(in.disk), in.nat};
             const Machines::Changed changed = BANGER_TRY(recorded(
                 store, "vm.set", in.vm, [&] { return machines.change(in.vm, wanted, call); }));
@@ -351,12 +363,15 @@ rpc::Interface vm_interface(Machines& machines, Store& store, std::string zone) 
         });
     vm.job<NamedVm, StatsOfVmReply>(
         "Stats", {},
-        [&](const NamedVm& in, Reporter<StatsOfVmReply>& call) -> Result<StatsOfVmReply> {
+        [&, use](const NamedVm& in, Reporter<StatsOfVmReply>& call) -> Result<StatsOfVmReply> {
+            const auto used = use(in.vm);
             return StatsOfVmReply{to_wire(BANGER_TRY(machines.usage(in.vm, call.stop())))};
         });
     vm.job<NamedVm, PortsOfVmReply>(
         "Ports", {},
-        [&, zone](const NamedVm& in, Reporter<PortsOfVmReply>& call) -> Result<PortsOfVmReply> {
+        [&, use, zone](const NamedVm& in,
+                       Reporter<PortsOfVmReply>& call) -> Result<PortsOfVmReply> {
+            const auto used = use(in.vm);
             const Machines::Listeners found = BANGER_TRY(machines.ports(in.vm, call.stop()));
             PortsOfVmReply reply{found.vm.id.str(), found.vm.name.str(), {}};
             for (const guest::GuestPort& port : found.ports)
@@ -371,13 +386,15 @@ rpc::Interface vm_interface(Machines& machines, Store& store, std::string zone) 
         });
     vm.job<SetWorkspace, VmReply>(
         "SetWorkspace", {.deadline = 30s},
-        [&](const SetWorkspace& in, Reporter<VmReply>& call) -> Result<VmReply> {
+        [&, use](const SetWorkspace& in, Reporter<VmReply>& call) -> Result<VmReply> {
+            const auto used = use(in.vm);
             return VmReply{to_wire(BANGER_TRY(
                 machines.set_workspace(in.vm, BANGER_TRY(from_wire(in.workspace)), call.stop())))};
         });
     vm.job<HealthOfVm, HealthOfVmReply>(
         "Health", {},
-        [&](const HealthOfVm& in, Reporter<HealthOfVmReply>& call) -> Result<HealthOfVmReply> {
+        [&, use](const HealthOfVm& in, Reporter<HealthOfVmReply>& call) -> Result<HealthOfVmReply> {
+            const auto used = use(in.vm);
             const guest::GuestHealth health =
                 BANGER_TRY(machines.health(in.vm, in.wait, call.stop()));
             HealthOfVmReply reply{health.ready, {}, health.boot_id, health.failure};
@@ -386,7 +403,8 @@ rpc::Interface vm_interface(Machines& machines, Store& store, std::string zone) 
             return reply;
         });
     vm.job<LogsOfVm, LogsOfVmReply>("Logs", {},
-                                    [&](const LogsOfVm& in, Reporter<LogsOfVmReply>& call) {
+                                    [&, use](const LogsOfVm& in, Reporter<LogsOfVmReply>& call) {
+                                        const auto used = use(in.vm);
                                         return send_logs(machines, store, in, call);
                                     });
     return vm;

@@ -39,18 +39,22 @@ protocol::Port port_of(const VmRecord& vm, const guest::GuestPort& port, std::st
                        .endpoint = {},
                        .note = {}};
     const bool is_user_link = vm.link && vm.link->kind == LinkKind::user;
+    const bool is_tcp = port.protocol == guest::PortProtocol::tcp;
+    const bool is_local = is_loopback(port.address);
+    const std::string forward =
+        "banger vm forward " + vm.name.str() + " " + std::to_string(port.port);
     if (!vm.link) {
         out.note = "the machine has no network";
-    } else if (is_loopback(port.address) && !is_user_link) {
+    } else if (is_local && !is_user_link) {
         out.note = "only inside the guest: it listens on loopback";
+        if (is_tcp) out.note += "; " + forward;
     } else if (is_user_link) {
-        for (const PortForward& forward : vm.link->forwards)
-            if (forward.guest_port == port.port && port.protocol == guest::PortProtocol::tcp &&
-                is_for_everybody(vm, port.address))
-                out.endpoint = url(port, forward.host_address.text(), forward.host_port);
+        for (const PortForward& each : vm.link->forwards)
+            if (each.guest_port == port.port && is_tcp && is_for_everybody(vm, port.address))
+                out.endpoint = url(port, each.host_address.text(), each.host_port);
         if (!out.endpoint)
-            out.note = port.protocol == guest::PortProtocol::tcp
-                           ? "not reachable in user mode, except through ssh -L"
+            out.note = is_tcp && (is_local || is_for_everybody(vm, port.address))
+                           ? forward
                            : "not reachable in user mode";
     } else if (is_for_everybody(vm, port.address)) {
         const std::string host = zone.empty() ? vm.link->address.address().text()

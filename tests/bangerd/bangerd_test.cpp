@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "core/base/child.hpp"
+#include "core/base/daemon_mark.hpp"
 #include "core/base/file.hpp"
 #include "core/base/process.hpp"
 #include "core/client/connection.hpp"
@@ -47,7 +48,7 @@ protected:
     }
 
     /// Starts one and returns what it says on its ready descriptor.
-    std::string start(const std::string& idle_seconds = "0") {
+    std::string start(const std::string& idle_seconds = "0", const std::string& run = "run") {
         int ends[2];
         EXPECT_EQ(::pipe2(ends, O_CLOEXEC), 0);
         const UniqueFd says(ends[0]);
@@ -62,7 +63,7 @@ protected:
                                                 {"XDG_STATE_HOME", "state"},
                                                 {"XDG_CACHE_HOME", "cache"},
                                                 {"XDG_CONFIG_HOME", "config"},
-                                                {"XDG_RUNTIME_DIR", "run"}})
+                                                {"XDG_RUNTIME_DIR", run}})
             command.environment[name] = folder_ / part;
         command.inherited = {ready.get()};
         Result<Child> child = spawn(command);
@@ -161,6 +162,53 @@ TEST_F(Bangerd, ASecondOneIsRefused) {
     EXPECT_NE(start().find("another bangerd of yours runs already"), std::string::npos);
     Connection daemon = connect();
     EXPECT_TRUE(machines(daemon).empty()) << "the first still serves";
+}
+
+TEST_F(Bangerd, WithAnotherRunFolderASecondOneNamesTheFirst) {
+    ASSERT_EQ(start(), "ready\n");
+    Child first = std::move(*daemon_);
+    ASSERT_TRUE(ensure_folder(folder_ / "other", 0700));
+    const std::optional<DaemonMark> mark = read_daemon_mark(folder_ / "state/banger/bangerd.lock");
+    ASSERT_TRUE(mark);
+    EXPECT_EQ(mark->socket, folder_ / "run/banger/bangerd.sock");
+    const std::string pid = std::to_string(mark->process.pid);
+    const std::string said = start("0", "other");
+    for (const std::string& part : {"process " + pid, mark->socket, "kill " + pid})
+        EXPECT_NE(said.find(part), std::string::npos) << said;
+}
+
+/// Whoever looks for it would not find it, and another could not take its lock.
+TEST_F(Bangerd, LeavesWhenItsSocketIsTakenAwayAndMachinesRunOn) {
+    const std::string socket = folder_ / "run/banger/bangerd.sock";
+    ASSERT_EQ(start(), "ready\n");
+    std::optional<std::int64_t> pid;
+    {
+        Connection daemon = connect();
+        const Result<CreateVmReply> made =
+            daemon.call<CreateVmReply>("io.banger.Vm.Create", wanted("sandbox"));
+        ASSERT_TRUE(made) << made.error().text();
+        pid = made->vm->pid;
+    }
+    ASSERT_TRUE(remove_file(socket));
+    ASSERT_TRUE(*wait_for_exit(daemon_->pidfd(), 30s, {})) << "it holds the state for ever";
+    EXPECT_TRUE(daemon_->wait({})->is_success());
+    EXPECT_TRUE(process_id_of(*pid));
+
+    // Another's in its place is left alone.
+    ASSERT_EQ(start(), "ready\n");
+    ASSERT_TRUE(write_file_atomic(socket, "mine", 0600));
+    ASSERT_TRUE(*wait_for_exit(daemon_->pidfd(), 30s, {}));
+    EXPECT_EQ(read_file(socket, ByteCount::kib(1)).value_or(""), "mine");
+    ASSERT_TRUE(remove_file(socket));
+
+    ASSERT_EQ(start(), "ready\n");
+    Connection daemon = connect();
+    ASSERT_EQ(machines(daemon).size(), 1u);
+    EXPECT_EQ(machines(daemon)[0].pid, pid);
+    ASSERT_TRUE(daemon.call<VmReply>("io.banger.Vm.Delete", DeleteVm{"sandbox", true}));
+    // The whole folder, as at the end of a login.
+    ASSERT_TRUE(remove_tree(folder_ / "run"));
+    ASSERT_TRUE(*wait_for_exit(daemon_->pidfd(), 30s, {}));
 }
 
 TEST_F(Bangerd, LeavesWhenIdleButNotWhileAMachineRuns) {

@@ -1,11 +1,14 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 
 #include "cli_fixture.hpp"
+#include "core/base/daemon_mark.hpp"
 #include "core/base/file.hpp"
+#include "core/base/process.hpp"
 
 namespace banger::cli {
 namespace {
@@ -134,6 +137,37 @@ TEST_F(DaemonTest, DoctorStillExaminesWhenItCannotStart) {
     EXPECT_EQ(outcome.status, 1);
     EXPECT_THAT(outcome.out, HasSubstr("FAIL  bangerd"));
     EXPECT_THAT(outcome.out, HasSubstr("the state folder is locked"));
+}
+
+/// What makes a daemon ours is the state that it holds: a shell with another run folder has the
+/// same.
+TEST_F(DaemonTest, OneThatListensElsewhereIsFoundByItsState) {
+    daemon().add(sample_vm("elsewhere"));
+    ASSERT_TRUE(ensure_folder(folder_ / "other", 0700));
+    environment_["XDG_RUNTIME_DIR"] = folder_ / "other";
+    ASSERT_TRUE(ensure_folder(folder_ / "state/banger", 0700));
+    const UniqueFd file(
+        ::open((folder_ / "state/banger/bangerd.lock").c_str(), O_RDWR | O_CREAT, 0600));
+    ASSERT_TRUE(write_daemon_mark(file.get(), {*process_id_of(::getpid()), socket_}));
+    const Outcome outcome = run({"vm", "list", "-q"});
+    EXPECT_EQ(outcome.out, sample_vm("elsewhere").id + "\n") << outcome.err;
+    EXPECT_EQ(starts(), 0);
+}
+
+TEST_F(DaemonTest, OneThatHoldsTheStateButCannotBeReachedIsNamed) {
+    ASSERT_TRUE(ensure_folder(folder_ / "state/banger", 0700));
+    const UniqueFd file(
+        ::open((folder_ / "state/banger/bangerd.lock").c_str(), O_RDWR | O_CREAT, 0600));
+    const std::string pid = std::to_string(::getpid());
+    ASSERT_TRUE(write_daemon_mark(file.get(), {*process_id_of(::getpid()), "/nowhere/x.sock"}));
+    const Outcome outcome = run({"vm", "list", "-q"});
+    EXPECT_EQ(outcome.status, 1);
+    EXPECT_THAT(outcome.err,
+                HasSubstr("bangerd (process " + pid + ") does not answer at /nowhere/x.sock"));
+    EXPECT_THAT(outcome.err, HasSubstr("kill " + pid));
+    // One that is gone is no obstacle.
+    ASSERT_TRUE(write_daemon_mark(file.get(), {{::getpid(), 1}, "/nowhere/x.sock"}));
+    EXPECT_EQ(run({"vm", "list", "-q"}).status, 0);
 }
 
 }  // namespace

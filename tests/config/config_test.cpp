@@ -256,6 +256,7 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"ssh_key_path = \"/a\\u0000b\"", "user.toml:1: `ssh_key_path`", "plain path"},
         Refused{"jailer_bin = 'jailer'", "user.toml:1: `jailer_bin`", "~/"},
         Refused{"auto_stop_stale_after = 5", "user.toml:1: `auto_stop_stale_after`", "quotes"},
+        Refused{"auto_stop_stale_after = '59s'", "user.toml:1: `auto_stop_stale_after`", "1m"},
         Refused{"auto_stop_stale_after = '5'", "user.toml:1: `auto_stop_stale_after`", "1h30m"},
         Refused{"stats_poll_interval = '0s'", "user.toml:1: `stats_poll_interval`", "10s"},
         Refused{"stats_poll_interval = '-1s'", "user.toml:1: `stats_poll_interval`", "10s"},
