@@ -246,8 +246,9 @@ Result<void> Sending::send_overlay(const Pack& pack, bool guest_checks_out) {
         if (found.is_there) total_ += static_cast<std::uint64_t>(found.status.st_size);
     }
     for (const char* suffix : {".pack", ".idx"})
-        BANGER_TRY(
-            send_host_file(pack.path + suffix, ".git/objects/pack/" + pack.name + suffix, true));
+        if (!pack.name.empty())
+            BANGER_TRY(send_host_file(pack.path + suffix, ".git/objects/pack/" + pack.name + suffix,
+                                      true));
     return send_paths(sent);
 }
 
@@ -311,6 +312,7 @@ struct GuestState {
     std::string state;
     bool has_git = false;
     bool has_gzip = false;
+    std::string have;  ///< a commit whose files it says it has; or empty
 };
 
 Result<GuestState> read_state(const std::string& line) {
@@ -323,9 +325,14 @@ Result<GuestState> read_state(const std::string& line) {
         }
         return out;
     }();
-    if (words.size() != 4 || words[0] != "banger")
+    const auto is_commit = [](const std::string& word) {
+        return (word.size() == 40 || word.size() == 64) &&
+               word.find_first_not_of("0123456789abcdef") == word.npos;
+    };
+    if (words.size() != 5 || words[0] != "banger" || (words[4] != "-" && !is_commit(words[4])))
         return Error(Errc::corrupt, "the guest's answer is not understood");
-    return GuestState{words[1], words[2] == "git", words[3] == "gzip"};
+    return GuestState{words[1], words[2] == "git", words[3] == "gzip",
+                      words[4] == "-" ? std::string() : words[4]};
 }
 
 Result<void> check_state(const GuestState& guest, const CopyPlan& plan) {
@@ -481,11 +488,15 @@ Result<CopyResult> copy_in(const HostGit& git, const CopyPlan& plan, const Guest
     BANGER_TRY(check_state(state, plan));
 
     const Scratch folder = BANGER_TRY(Scratch::make(scratch));
+    // What it says it has is of use only where we have it too, to tell what it lacks.
+    std::optional<std::string> had;
+    if (plan.request.mode == Mode::overlay && !state.have.empty())
+        had = BANGER_TRY(git.ask(plan.repository.root, listing_of(state.have), stop));
     std::optional<Pack> pack;
     if (plan.request.mode == Mode::overlay) {
         if (on_progress)
             on_progress({"packing " + plan.repository.root, 0, 0, Progress::Unit::none});
-        pack = BANGER_TRY(make_pack(git, plan, folder.path(), stop));
+        pack = BANGER_TRY(make_pack(git, plan, had.value_or(""), folder.path(), stop));
     }
     const bool checks_out = pack && state.has_git;
     // A pack is compressed already: where little else is sent, gzip would only be in the way.
@@ -493,8 +504,9 @@ Result<CopyResult> copy_in(const HostGit& git, const CopyPlan& plan, const Guest
         checks_out && BANGER_TRY(bytes_over_base(plan)) < pack->size / 4 + (64 << 10);
     const bool is_gzipped = state.has_gzip && !is_packed;
     Sending sending(git, plan, guest, is_gzipped, on_progress, stop);
-    Result<void> sent = guest.write("go " + std::string(is_gzipped ? "gzip" : "plain") + " " +
-                                    (checks_out ? "checkout" : "all") + "\n");
+    Result<void> sent =
+        guest.write("go " + std::string(is_gzipped ? "gzip" : "plain") + " " +
+                    (checks_out ? "checkout" : "all") + (had ? " keep" : " none") + "\n");
     if (sent) sent = sending.run(pack ? &*pack : nullptr, checks_out);
     if (!sent) return what_failed(guest, sent.error());
     guest.close_input();

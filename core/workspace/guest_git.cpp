@@ -2,7 +2,10 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <string_view>
+#include <unordered_set>
 
 #include "core/base/file.hpp"
 
@@ -60,20 +63,42 @@ Result<std::string> overlay_config(const HostGit& git, const CopyPlan& plan, std
     return text + BANGER_TRY(user_section(git, plan, stop));
 }
 
+std::string lines_without(std::string_view lines, std::string_view unwanted) {
+    const auto next = [](std::string_view& text) {
+        const std::string_view line = text.substr(0, text.find('\n'));
+        text.remove_prefix(std::min(line.size() + 1, text.size()));
+        return line;
+    };
+    std::unordered_set<std::string_view> known;
+    for (std::string_view rest = unwanted; !rest.empty();)
+        known.insert(next(rest));
+    std::string out;
+    while (!lines.empty()) {
+        const std::string_view line = next(lines);
+        if (!known.contains(line)) (out += line) += '\n';
+    }
+    return out;
+}
+
 }  // namespace
 
-Result<Pack> make_pack(const HostGit& git, const CopyPlan& plan, const std::string& folder,
-                       std::stop_token stop) {
-    std::string objects = BANGER_TRY(
-        git.run(plan.repository.root,
-                {"rev-list", "--objects", "--no-object-names", "--no-walk", plan.base}, stop));
+std::vector<std::string> listing_of(const std::string& commit) {
+    return {"rev-list", "--objects", "--no-object-names", "--no-walk", commit, "--"};
+}
+
+Result<Pack> make_pack(const HostGit& git, const CopyPlan& plan, const std::string& had,
+                       const std::string& folder, std::stop_token stop) {
+    const std::string& root = plan.repository.root;
+    std::string objects =
+        lines_without(BANGER_TRY(git.run(root, listing_of(plan.base), stop)), had);
     for (const ChangedPath& change : plan.listing.changed)
         if (change.staged.size() > 7 && !change.staged.starts_with("160000"))
             objects += change.staged.substr(7) + "\n";
+    if (objects.empty()) return Pack{};
     // No search for deltas: those that the repository has are used, and the rest of the time is
     // better spent sending.
     std::string said = BANGER_TRY(
-        git.run(plan.repository.root,
+        git.run(root,
                 {"-c", "pack.writeReverseIndex=false", "-c", "pack.writeBitmaps=false",
                  "pack-objects", "-q", "--window=0", "--compression=3", folder + "/pack"},
                 stop, objects));

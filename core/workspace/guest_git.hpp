@@ -2,6 +2,7 @@
 
 #include <stop_token>
 #include <string>
+#include <vector>
 
 #include "banger/result.hpp"
 #include "core/workspace/copy_in.hpp"
@@ -11,14 +12,19 @@
 /// core/workspace.
 namespace banger::workspace {
 
-/// A pack with the base commit, its trees and files, and what is staged; in `folder`.
+/// What git is asked for the ids of a commit, its trees and its files, one a line, and of nothing
+/// before it.
+std::vector<std::string> listing_of(const std::string& commit);
+
+/// A pack with the base commit, its trees and files, and what is staged; in `folder`. What is in
+/// `had`, such a list, is left out.
 struct Pack {
     std::string path;  ///< without ".pack" and ".idx"
-    std::string name;  ///< "pack-0123…"
+    std::string name;  ///< "pack-0123…"; empty: nothing is missing, and there is no file
     std::uint64_t size = 0;
 };
-Result<Pack> make_pack(const HostGit& git, const CopyPlan& plan, const std::string& folder,
-                       std::stop_token stop);
+Result<Pack> make_pack(const HostGit& git, const CopyPlan& plan, const std::string& had,
+                       const std::string& folder, std::stop_token stop);
 
 /// Everything in .git but the pack and the index.
 Result<void> add_git_files(const HostGit& git, const CopyPlan& plan, TarStream& tar,

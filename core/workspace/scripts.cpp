@@ -54,15 +54,32 @@ if [ -e "$dir" ] || [ -L "$dir" ]; then
     else state=foreign
     fi
 fi
-tell "$state $has_git $has_gzip"
-read -r word packing files || exit 1
+# The commit that was copied the last time, while everything of it is still there.
+have=-
+if [ "$has_git" = git ] && [ "$state" != new ] && [ "$state" != foreign ]; then
+    last=$(cat "$dir/.git/banger/head" 2>/dev/null)
+    [ -z "$last" ] || ! (cd "$dir" && git rev-list --objects --no-object-names --no-walk "$last" --) \
+        >/dev/null 2>&1 || have=$last
+fi
+tell "$state $has_git $has_gzip $have"
+read -r word packing files objects || exit 1
 [ "$word" = go ] || exit 0
 
 mkdir -p "$dir" && cd "$dir" || fail "cannot make $dir"
-if [ -f .git/banger/readonly ]; then cd / && umount "$dir" 2>/dev/null; cd "$dir" || exit 1; fi
+times=
+if [ -f .git/banger/readonly ]; then
+    cd / && umount "$dir" 2>/dev/null
+    cd "$dir" || exit 1
+    # Making it read-only changed the times of inodes, and nothing else.
+    times="-c core.trustctime=false"
+fi
 mkdir -p .git/banger && : >.git/banger/incomplete || fail "cannot write in $dir"
 [ ! -f .git/banger/files ] || mv .git/banger/files .git/banger/old
-find .git -mindepth 1 -maxdepth 1 ! -name banger -exec rm -rf {} +
+# The index knows which files are as they were checked out: those are not touched again.
+[ "$files" != checkout ] || [ ! -f .git/index ] || mv .git/index .git/banger/index
+kept=
+[ "$objects" != keep ] || kept="! -name objects"
+find .git -mindepth 1 -maxdepth 1 ! -name banger $kept -exec rm -rf {} +
 options=
 if tar --version 2>/dev/null | grep -q GNU; then
     options="-b 512"
@@ -79,11 +96,15 @@ if [ -f .git/banger/old ]; then
 fi
 if [ "$files" = checkout ]; then
     tell "checkout"
-    safe_git read-tree "$base" || fail "git read-tree in $dir"
+    [ ! -f .git/banger/index ] || mv .git/banger/index .git/index
+    if [ ! -f .git/index ] || ! safe_git read-tree --reset "$base" 2>/dev/null; then
+        rm -f .git/index .git/index.lock
+        safe_git read-tree "$base" || fail "git read-tree in $dir"
+    fi
     if [ -s .git/banger/staged ]; then
         safe_git update-index -z --index-info <.git/banger/staged || fail "git update-index in $dir"
     fi
-    safe_git -c checkout.workers=0 -c checkout.thresholdForParallelism=500 \
+    safe_git $times -c checkout.workers=0 -c checkout.thresholdForParallelism=500 \
         checkout-index -q -f -u -z --stdin <.git/banger/checkout || fail "git checkout-index in $dir"
 fi
 if [ "$has_git" = git ]; then
@@ -92,7 +113,7 @@ if [ "$has_git" = git ]; then
     [ -z "$user_name" ] || git config --global user.name "$user_name"
     [ -z "$user_email" ] || git config --global user.email "$user_email"
 fi
-rm -f .git/banger/old .git/banger/staged .git/banger/checkout .git/banger/readonly
+rm -f .git/banger/old .git/banger/staged .git/banger/checkout .git/banger/readonly .git/banger/index
 [ "$readonly" = 0 ] || : >.git/banger/readonly
 : >.git/banger/prepared
 rm -f .git/banger/incomplete

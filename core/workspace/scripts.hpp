@@ -14,10 +14,11 @@ struct PrepareScript {
     std::string user_name;  ///< of the host's own git; empty: none
     std::string user_email;
 };
-/// Says "banger STATE GIT GZIP", waits for "go PACKING FILES", reads a tar archive, says "banger
-/// done". STATE: new, incomplete, prepared, changed, foreign. GIT: git or no; GZIP: gzip or no.
-/// PACKING: gzip or plain. FILES: checkout when git in the guest makes what the archive lacks, else
-/// all. Anything that fails: "banger failed WHY".
+/// Says "banger STATE GIT GZIP HAVE", waits for "go PACKING FILES OBJECTS", reads a tar archive,
+/// says "banger done". STATE: new, incomplete, prepared, changed, foreign. GIT: git or no; GZIP:
+/// gzip or no; HAVE: a commit whose files are all in .git already, or "-". PACKING: gzip or plain.
+/// FILES: checkout when git in the guest makes what the archive lacks, else all. OBJECTS: keep when
+/// those of HAVE are needed, else none. Anything that fails: "banger failed WHY".
 std::string prepare_script(const PrepareScript& values);
 
 /// Says "banger patch" and writes it, or "banger failed WHY" and stops.

@@ -80,6 +80,65 @@ TEST_F(CopyTest, DoneAgainItFollowsAndKeepsWhatABuildMade) {
     EXPECT_EQ(guest_sh("git rev-parse HEAD"), sh("git rev-parse HEAD"));
 }
 
+TEST_F(CopyTest, DoneAgainItTouchesAndSendsOnlyWhatChanged) {
+    commit_all("for i in 1 2 3 4 5; do mkdir -p many/$i; echo $i >many/$i/file; done; echo o >own");
+    sh("echo edited >own");
+    const std::string look =
+        "find . -path ./.git -prune -o -type f ! -name own -printf '%P %T@ %i\\n' | sort";
+    const std::string packs = "ls .git/objects/pack/*.pack | wc -l";
+    CopyRequest wanted = request();
+    must_copy(wanted);
+    const std::string before = guest_sh(look);
+    must_copy(wanted);
+    EXPECT_EQ(guest_sh(look), before);
+    EXPECT_EQ(guest_sh(packs), "1") << "nothing new, no pack";
+    // As --readonly leaves it, but for the mount.
+    guest_sh("find . -path ./.git -prune -o -type f -exec chmod a-w {} +; : >.git/banger/readonly");
+    wanted.is_forced = true;
+    must_copy(wanted);
+    EXPECT_EQ(guest_sh(look), before);
+
+    commit_all("echo new >many/3/file; git rm -q many/4/file; echo more >many/5/more");
+    sh("git add own; echo later >>own");
+    must_copy(wanted);
+    EXPECT_EQ(guest_sh(packs), "2");
+    EXPECT_EQ(guest_sh(look + " | grep -v -e many/3 -e many/5/more"),
+              sh("cat >../before <<'EOF'\n" + before +
+                 "\nEOF\ngrep -v -e many/3 -e many/4 "
+                 "../before"));
+    EXPECT_EQ(guest_sh("git status --porcelain; git fsck 2>&1; cat own many/3/file many/5/more"),
+              " M own\nedited\nlater\nnew\nmore");
+    EXPECT_EQ(guest_sh("git rev-parse HEAD"), sh("git rev-parse HEAD"));
+}
+
+TEST_F(CopyTest, AGuestThatLostObjectsGetsThemAllAgain) {
+    must_copy(request());
+    guest_sh("rm -f .git/objects/pack/*");
+    CopyRequest wanted = request();
+    wanted.is_forced = true;
+    must_copy(wanted);
+    EXPECT_EQ(guest_sh("git status --porcelain; git fsck 2>&1"), "");
+    // An index that cannot be read, and one in the middle of a merge.
+    guest_sh("echo nonsense >.git/index; echo mine >a");
+    must_copy(wanted);
+    EXPECT_EQ(guest_sh("git status --porcelain; cat a"), "one");
+    guest_sh(
+        "git checkout -q -b x; echo x >a; git commit -qam x; git checkout -q main;"
+        " echo y >a; git commit -qam y; git merge -q x >/dev/null || true");
+    must_copy(wanted);
+    EXPECT_EQ(guest_sh("git status --porcelain; cat a"), "one");
+}
+
+TEST_F(CopyTest, AfterAnotherRepositoryNothingOfItIsNeeded) {
+    must_copy(request());
+    sh("rm -rf .git; git init -q -b main .");
+    commit_all("echo other >other");
+    CopyRequest wanted = request();
+    wanted.is_forced = true;
+    must_copy(wanted);
+    EXPECT_EQ(guest_sh("git status --porcelain; git fsck 2>&1; cat other"), "other");
+}
+
 TEST_F(CopyTest, WhatWasDoneInTheGuestIsNotOverwritten) {
     for (const char* change : {"echo mine >>a", "rm a", "echo new >new",
                                "git commit -q "
@@ -152,11 +211,13 @@ TEST_F(CopyTest, NothingOfTheHostIsTouched) {
 TEST_F(CopyTest, AHostileAnswerIsAnError) {
     plan_ = plan_copy(git_, request(), {}).value();
     for (const char* script :
-         {"exit 0", "exit 3", "echo", "echo banger", "echo banger new git gzip; exit 0",
-          "yes | tr -d '\\n'", "echo banger wonderful git gzip; cat >/dev/null",
-          "echo banger new git gzip; cat >/dev/null; echo banger maybe",
-          "echo banger new git gzip; cat >/dev/null",
-          "printf 'banger new git gzip\\n'; cat >/dev/null; printf 'banger failed \\033[2J "
+         {"exit 0", "exit 3", "echo", "echo banger", "echo banger new git gzip -; exit 0",
+          "echo banger new git gzip", "echo banger new git gzip --upload-pack=x",
+          "echo banger new git gzip $(head -c 40 /dev/zero | tr '\\0' z)", "yes | tr -d '\\n'",
+          "echo banger wonderful git gzip -; cat >/dev/null",
+          "echo banger new git gzip -; cat >/dev/null; echo banger maybe",
+          "echo banger new git gzip -; cat >/dev/null",
+          "printf 'banger new git gzip -\\n'; cat >/dev/null; printf 'banger failed \\033[2J "
           "no\\n'"}) {
         const Result<CopyResult> copied =
             copy_in(git_, plan_, shell_that(script), folder_ / "scratch", {}, {});
@@ -176,7 +237,7 @@ TEST_F(CopyTest, AStopEndsACopyThatHangs) {
         source.request_stop();
     });
     const Result<CopyResult> copied =
-        copy_in(git_, plan_, shell_that("echo banger new git gzip; : >$HOME/asked; sleep 600"),
+        copy_in(git_, plan_, shell_that("echo banger new git gzip -; : >$HOME/asked; sleep 600"),
                 folder_ / "scratch", {}, source.get_token());
     ASSERT_FALSE(copied);
     EXPECT_EQ(copied.error().code, Errc::cancelled);
