@@ -118,11 +118,15 @@ Entry::Type type_of(char flag) {
     }
 }
 
-bool has_right_sum(const std::array<char, block_size>& block) {
+bool has_right_sum([[maybe_unused]] const std::array<char, block_size>& block) {
+#ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
+    return true;
+#else
     std::uint64_t sum = 0;
     for (std::size_t i = 0; i < block.size(); ++i)
         sum += i >= 148 && i < 156 ? ' ' : static_cast<unsigned char>(block[i]);
     return number({block.data() + 148, 8}) == sum;
+#endif
 }
 
 }  // namespace
