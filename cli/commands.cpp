@@ -1,6 +1,7 @@
 #include "cli/commands.hpp"
 
 #include "cli/render/terminal.hpp"
+#include "cli/vm_forward.hpp"
 
 namespace banger::cli {
 
@@ -21,6 +22,7 @@ CommandTable all_commands() {
     add_vm_set_command(table);
     add_vm_copy_command(table);
     add_vm_look_commands(table);
+    add_vm_forward_command(table);
     add_workspace_commands(table);
     add_image_commands(table);
     add_kernel_commands(table);

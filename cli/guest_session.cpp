@@ -5,6 +5,7 @@
 #include "cli/console.hpp"
 #include "cli/session.hpp"
 #include "cli/ssh_files.hpp"
+#include "cli/vm_forward.hpp"
 #include "core/base/child.hpp"
 #include "core/config/config.hpp"
 
@@ -140,6 +141,32 @@ Stay stay_in(Session& session, Context& context, const Vm& vm, const SshWish& wi
     stay.took = since(began) - end->until_connected;
     stay.status = status_after(*end, session, context, vm, interrupts);
     return stay;
+}
+
+int forward_ports(Session& session, Context& context, const Vm& vm,
+                  const std::vector<ForwardedPort>& ports,
+                  const std::function<void()>& on_connected, Interrupts& interrupts) {
+    Terminal& terminal = context.terminal;
+    Result<SshCall> call = ssh_call(session, vm);
+    if (!call) return terminal.error(call.error()), exit_failed;
+    call->forwards = ports;
+    call->is_silent = true;
+    // Whoever keeps a connection keeps what was forwarded over it.
+    call->control_path.clear();
+    call->on_connected = on_connected;
+    const Result<SshEnd> end =
+        run_ssh(std::move(*call), session.user_paths.run, ssh_patience(), interrupts);
+    if (end && end->was_interrupted) return interrupts.exit_status();
+    if (!end && end.error().code != Errc::timed_out)
+        terminal.error(end.error());
+    else if (!end || !end->has_connected)
+        terminal.error(explain_no_ssh(session, vm, end ? end->log : end.error().message));
+    else
+        terminal.error({Errc::unavailable,
+                        "the connection to " + vm.name + " has ended" +
+                            (end->log.empty() ? std::string() : ": " + end->log),
+                        "See how it is: banger vm show " + vm.name});
+    return exit_failed;
 }
 
 }  // namespace banger::cli

@@ -103,9 +103,12 @@ std::string last_line(const std::string& path) {
 
 /// Whether another attempt makes no sense: the far side is there and says no.
 bool is_final(std::string_view log) {
-    static constexpr std::array<std::string_view, 5> words = {
-        "Permission denied", "Host key verification failed", "Too many authentication failures",
-        "Bad configuration option", "unsupported option"};
+    static constexpr std::array<std::string_view, 6> words = {"Permission denied",
+                                                              "Host key verification failed",
+                                                              "Too many authentication failures",
+                                                              "Bad configuration option",
+                                                              "unsupported option",
+                                                              "Could not request local forwarding"};
     return std::ranges::any_of(words,
                                [&](std::string_view word) { return log.find(word) != log.npos; });
 }
@@ -208,8 +211,12 @@ private:
 class Watch {
 public:
     /// `is_up`: it uses a connection that is there already, and leaves no mark.
-    Watch(Child child, UniqueFd up, bool is_up, Interrupts& interrupts)
-        : child_(std::move(child)), up_(std::move(up)), interrupts_(interrupts) {
+    Watch(Child child, UniqueFd up, bool is_up, Interrupts& interrupts,
+          const std::function<void()>& on_connected)
+        : child_(std::move(child)),
+          up_(std::move(up)),
+          interrupts_(interrupts),
+          on_connected_(on_connected) {
         if (is_up) mark_connected();
     }
 
@@ -249,6 +256,7 @@ private:
     void mark_connected() {
         has_connected_ = true;
         connected_at_ = Clock::now();
+        if (on_connected_) on_connected_();
     }
     void pass_on_signal() {
         const int signal = interrupts_.take();
@@ -260,6 +268,7 @@ private:
     Child child_;
     UniqueFd up_;
     Interrupts& interrupts_;
+    const std::function<void()>& on_connected_;
     Suspension suspension_;
     bool has_connected_ = false;
     Clock::time_point connected_at_;
@@ -281,7 +290,7 @@ Result<SshEnd> run_once(const SshCall& call, Clock::time_point began, Clock::tim
 
     const bool is_up = !call.forwards_agent && is_kept(call.control_path);
     const TerminalModes modes;
-    Watch watch(BANGER_TRY(spawn(command)), std::move(up), is_up, interrupts);
+    Watch watch(BANGER_TRY(spawn(command)), std::move(up), is_up, interrupts, call.on_connected);
     const ExitStatus status = BANGER_TRY(watch.run(deadline));
     SshEnd end;
     end.has_connected = watch.has_connected();
@@ -328,10 +337,15 @@ Command ssh_command(const SshCall& call) {
     // How we know that the connection is up, and 255 not ssh's own.
     add({"-o", "PermitLocalCommand=yes", "-o",
          "LocalCommand=echo >" + with_percent_doubled(shell_quote(up_path(call)))});
+    for (const ForwardedPort& port : call.forwards)
+        // By name, so that sshd tries IPv6 too.
+        add({"-L", "127.0.0.1:" + std::to_string(port.host) +
+                       ":localhost:" + std::to_string(port.guest)});
+    if (!call.forwards.empty()) add({"-N", "-o", "ExitOnForwardFailure=yes"});
     // Without a command no terminal is asked for, unless the shell is to begin somewhere.
     add(destination(call, call.wants_terminal));
     const std::string remote = remote_command(call.command, call.folder);
-    if (!remote.empty()) add({remote});
+    if (!remote.empty() && call.forwards.empty()) add({remote});
     return command;
 }
 

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -11,6 +13,13 @@
 #include "core/protocol/vm.hpp"
 
 namespace banger::cli {
+
+/// A port of this host's loopback and one that the guest's own programs reach on theirs.
+struct ForwardedPort {
+    std::uint16_t host = 0;
+    std::uint16_t guest = 0;
+    friend bool operator==(const ForwardedPort&, const ForwardedPort&) = default;
+};
 
 /// One session or command in a guest.
 struct SshCall {
@@ -27,6 +36,9 @@ struct SshCall {
     /// Socket of the connection that later calls use again; empty: a connection of its own.
     std::string control_path;
     std::string scratch;  ///< folder of this call: `up`, `log`
+    /// Instead of a command or shell: these ports, until it ends.
+    std::vector<ForwardedPort> forwards = {};
+    std::function<void()> on_connected = {};
 };
 
 /// What becomes of the words on the far side's shell: each quoted, so that they arrive as they are.

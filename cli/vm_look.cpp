@@ -325,9 +325,9 @@ void add_vm_look_commands(CommandTable& table) {
         stats));
     table.commands.push_back(look(
         "ports", "what listens in machines, and how to reach it",
-        "ENDPOINT is an address that works on this host. In user mode only ssh is forwarded to "
-        "the host; other ports are reached through it: ssh -L 8080:localhost:8080 VM.vm, once "
-        "`banger ssh-config --install` was called.",
+        "ENDPOINT is an address that works on this host. In user mode that is ssh's alone; other "
+        "ports, and in either mode those that listen on the guest's loopback, are reached with "
+        "`banger vm forward`.",
         {}, {{"banger vm ports sandbox", "where is my web server?"}}, ports));
     table.commands.push_back(
         look("health", "whether machines are well",

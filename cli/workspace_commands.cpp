@@ -6,6 +6,7 @@
 
 #include "cli/commands.hpp"
 #include "cli/guest_session.hpp"
+#include "cli/render/progress.hpp"
 #include "cli/render/text.hpp"
 #include "cli/session.hpp"
 #include "cli/workspace.hpp"
@@ -118,9 +119,41 @@ bool is_commit(const std::string& text) {
            text.find_first_not_of("0123456789abcdef") == text.npos;
 }
 
-Result<void> export_from(const Arguments& arguments, Context& context, Interrupts& interrupts) {
-    Session session = BANGER_TRY(open_session(context));
-    const Vm vm = BANGER_TRY(find_vm(session, arguments.words[0], interrupts));
+/// The machine runs for this export alone: stopped again whatever came of it, also when a signal
+/// ended it.
+class StartedForThis {
+public:
+    static Result<StartedForThis> start(Session& session, Context& context, const Vm& vm,
+                                        bool is_quiet, const Interrupts& interrupts) {
+        ProgressView progress(context.terminal, is_quiet);
+        const protocol::CreateVmReply started =
+            BANGER_TRY(session.daemon.call<protocol::CreateVmReply>(
+                "io.banger.Vm.Start", protocol::NamedVm{vm.id},
+                {.on_progress = [&](const Progress& now) { progress.show(now); },
+                 .stop_fd = interrupts.fd()}));
+        progress.finish();
+        if (!started.vm) return Error(Errc::corrupt, "bangerd did not say what it started");
+        return StartedForThis(session, *started.vm);
+    }
+    [[nodiscard]] const Vm& vm() const { return vm_; }
+    Result<void> stop() {
+        drop_kept_connections(session_->user_paths.run, vm_.id);
+        return to_void(session_->daemon.call<protocol::StopVmReply>("io.banger.Vm.Stop",
+                                                                    protocol::NamedVm{vm_.id}));
+    }
+
+private:
+    StartedForThis(Session& session, Vm vm) : session_(&session), vm_(std::move(vm)) {}
+    template <class T>
+    static Result<void> to_void(const Result<T>& result) {
+        return result ? ok() : Result<void>(result.error());
+    }
+    Session* session_;
+    Vm vm_;
+};
+
+Result<void> export_from_running(const Arguments& arguments, Context& context, Session& session,
+                                 const Vm& vm, Interrupts& interrupts) {
     const workspace::ExportRequest request = BANGER_TRY(export_request(arguments, vm));
     SshCall call = BANGER_TRY(connect_ssh(session, vm, interrupts));
     call.scratch = session.user_paths.run;  // ssh's complaints, for whoever looks
@@ -150,6 +183,27 @@ Result<void> export_from(const Arguments& arguments, Context& context, Interrupt
                       request.base.substr(0, 10) + ": git apply " + printable(*path) + "\n");
     }
     return ok();
+}
+
+Result<void> export_from(const Arguments& arguments, Context& context, Interrupts& interrupts) {
+    Session session = BANGER_TRY(open_session(context));
+    const Vm vm = BANGER_TRY(find_vm(session, arguments.words[0], interrupts));
+    if (!vm.workspace) return nothing_prepared(vm);
+    if (vm.state != "stopped")
+        return export_from_running(arguments, context, session, vm, interrupts);
+    if (!arguments.has("start"))
+        return Error(Errc::wrong_state, vm.name + " is stopped",
+                     "To start it for this and stop it again: banger vm workspace export " +
+                         vm.name + " --start");
+    const bool is_quiet = arguments.has("quiet");
+    StartedForThis started =
+        BANGER_TRY(StartedForThis::start(session, context, vm, is_quiet, interrupts));
+    Result<void> done = export_from_running(arguments, context, session, started.vm(), interrupts);
+    Result<void> stopped = started.stop().context("stopping " + vm.name + " again");
+    if (stopped && !is_quiet) context.terminal.note(vm.name + " is stopped again\n");
+    if (done) return stopped;
+    if (!stopped) context.terminal.error(stopped.error());
+    return done;
 }
 
 Result<int> export_workspace(const Arguments& arguments, Context& context) {
@@ -242,7 +296,7 @@ CommandSpec prepare_command() {
               "submodules too",
               "overlay",
               {"overlay", "full-copy"}},
-             {"--readonly", "", "not to be written in the guest", "", {}},
+             {"--readonly", "", "against mistakes: mounted read-only, which root can undo", "", {}},
              {"-f,--force", "", "overwrite what was changed in the guest", "", {}},
              quiet_option("print nothing but errors")})
         command.options.push_back(option);
@@ -269,10 +323,13 @@ void add_workspace_commands(CommandTable& table) {
          "get the changes out of a machine as a patch",
          "Writes one binary patch of everything that differs from the commit the guest began with: "
          "commits, edits, new files that are not ignored. `git apply` takes it in a clean checkout "
-         "of that commit. The guest's own index and files stay as they are.",
+         "of that commit. The guest's own index and files stay as they are. The guest's git writes "
+         "it, so a machine that is stopped has to be started: --start does, for as long as it "
+         "takes.",
          {"VM", 1, 1},
          false,
          {{"--base-commit", "SHA", "what the patch is to apply to", "what was copied in", {}},
+          {"--start", "", "start a machine that is stopped for this, and stop it again", "", {}},
           {"-o,--output", "FILE", "where to; at once or not at all", "standard output", {}},
           quiet_option("say nothing about the file")},
          {{"banger vm workspace export sandbox -o fix.patch", "into a file"},

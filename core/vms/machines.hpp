@@ -135,9 +135,9 @@ public:
     /// in `error` is tried to be brought to rest again.
     Result<Stopped> stop(const std::string& vm, Call& call);
 
-    /// Stops it as stop() does and keeps `why` as the record's reason, if it runs and `is_unused` still says
-    /// so when it is this call's turn; else false. A guest that does not power off by itself runs
-    /// on: Errc::timed_out.
+    /// Stops it as stop() does and keeps `why` as the record's reason, if it runs and `is_unused`
+    /// still says so when it is this call's turn; else false. A guest that does not power off by
+    /// itself runs on: Errc::timed_out.
     Result<bool> stop_unused(const VmId& vm, const std::function<bool()>& is_unused,
                              const std::string& why, Call& call);
 

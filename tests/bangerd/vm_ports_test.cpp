@@ -59,7 +59,7 @@ TEST(Ports, WhatTheHostCannotReachSaysWhy) {
     for (const char* loopback : {"127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"}) {
         const protocol::Port port = port_of(vm, tcp(loopback, 5432), "vm");
         EXPECT_FALSE(port.endpoint) << loopback;
-        EXPECT_THAT(port.note, HasSubstr("loopback"));
+        EXPECT_THAT(port.note, HasSubstr("loopback; banger vm forward web 5432"));
     }
     EXPECT_FALSE(port_of(vm, tcp("172.17.0.1", 80), "vm").endpoint) << "docker's bridge";
     EXPECT_FALSE(port_of(vm, tcp("http://evil/", 80), "vm").endpoint);
@@ -71,7 +71,11 @@ TEST(Ports, InUserModeOnlyWhatIsForwarded) {
                 Optional(std::string("ssh://root@127.0.0.1:20022")));
     const protocol::Port other = port_of(vm, tcp("0.0.0.0", 8080), "vm");
     EXPECT_FALSE(other.endpoint);
-    EXPECT_THAT(other.note, HasSubstr("ssh -L"));
+    EXPECT_EQ(other.note, "banger vm forward web 8080");
+    EXPECT_EQ(port_of(vm, tcp("::1", 5432), "vm").note, "banger vm forward web 5432");
+    EXPECT_EQ(port_of(vm, tcp("172.17.0.1", 80), "vm").note, "not reachable in user mode");
+    EXPECT_EQ(port_of(vm, {guest::PortProtocol::udp, "0.0.0.0", 53, "", 0}, "vm").note,
+              "not reachable in user mode");
     EXPECT_FALSE(port_of(vm, {guest::PortProtocol::udp, "0.0.0.0", 22, "", 0}, "vm").endpoint);
     VmRecord alone = vm;
     alone.link.reset();

@@ -86,6 +86,7 @@ const std::vector<std::vector<std::string>> calls = {
     {"vm", "set", "--help"},
     {"vm", "stats", "--help"},
     {"vm", "ports", "--help"},
+    {"vm", "forward", "--help"},
     {"vm", "health", "--help"},
     {"vm", "set", "sandbox", "--vcpu", "4", "--memory", "4G", "--nat"},
     {"vm", "set", "web", "sandbox", "--disk-size", "20G", "--no-nat"},
@@ -417,6 +418,18 @@ TEST_F(CommandsTest, AFullDiskUnderStandardOutputIsAnError) {
     ASSERT_TRUE(output);
     EXPECT_EQ(output->status.code, 1);
     EXPECT_THAT(output->standard_error, HasSubstr("writing to standard output"));
+}
+
+TEST_F(CommandsTest, AMachineThatBangerStoppedByItselfShowsIt) {
+    protocol::Vm unused = stopped("quiet");
+    unused.reason = "nobody used it for 2h, so banger stopped it (auto_stop_stale_after)";
+    daemon().add(unused);
+    const std::string list = run({"vm", "list"}).out;
+    EXPECT_THAT(list, testing::ContainsRegex("quiet +stopped \\(unused\\) "));
+    EXPECT_THAT(list, testing::ContainsRegex("web +stopped +debian"));
+    EXPECT_THAT(run({"vm", "show", "quiet"}).out, HasSubstr(*unused.reason));
+    EXPECT_THAT(run({"vm", "show", "quiet", "--format", "json"}).out,
+                HasSubstr("\"reason\": \"nobody used it for 2h"));
 }
 
 }  // namespace

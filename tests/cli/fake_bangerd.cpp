@@ -167,7 +167,7 @@ private:
         for (Vm& each : vms_)
             if (each.id == vm.id) {
                 each.state = state;
-                if (state != "running") each.ssh.reset();
+                each.ssh = state == "running" ? sample_vm(each.name).ssh : std::nullopt;
                 vm = each;
             }
         return vm;
@@ -311,7 +311,12 @@ private:
                     asked.id,
                     asked.name,
                     {{"tcp", "0.0.0.0", 22, "sshd", "ssh://root@127.0.0.1:40022", ""},
-                     {"tcp", "0.0.0.0", 8080, "evil\x1b[31m", {}, "not reachable in user mode"}}};
+                     {"tcp",
+                      "0.0.0.0",
+                      8080,
+                      "evil\x1b[31m",
+                      {},
+                      "banger vm forward sandbox 8080"}}};
             });
         vm.job<DeleteVm, VmReply>(
             "Delete", {},

@@ -166,6 +166,37 @@ TEST_F(WorkspaceCliTest, ExportNeedsAWorkspaceAndLeavesNoHalfFile) {
     EXPECT_EQ(run({"vm", "workspace", "export", "sandbox", "--base-commit", "$(x)"}).status, 2);
 }
 
+TEST_F(WorkspaceCliTest, AStoppedMachineIsStartedForAnExportWhenAskedTo) {
+    daemon().add(sample_vm("sandbox"));
+    ASSERT_EQ(prepare().status, 0);
+    sh("echo three >>a", guest());
+    ASSERT_EQ(run({"vm", "stop", "sandbox"}).status, 0);
+    const Outcome refused = run({"vm", "workspace", "export", "sandbox"});
+    EXPECT_EQ(refused.status, 1);
+    EXPECT_THAT(refused.err, HasSubstr("sandbox is stopped\n"));
+    EXPECT_THAT(refused.err, HasSubstr("banger vm workspace export sandbox --start"));
+
+    const Outcome exported = run({"vm", "workspace", "export", "sandbox", "--start"});
+    EXPECT_EQ(exported.status, 0) << exported.err;
+    EXPECT_THAT(exported.out, HasSubstr("+three"));
+    EXPECT_THAT(exported.err, HasSubstr("sandbox is stopped again\n"));
+    EXPECT_THAT(run({"vm", "show", "sandbox"}).out, HasSubstr("stopped"));
+
+    // Also when the export fails.
+    ASSERT_TRUE(remove_tree(guest()));
+    const Outcome failed = run({"vm", "workspace", "export", "sandbox", "--start", "-q"});
+    EXPECT_EQ(failed.status, 1);
+    EXPECT_THAT(failed.err, HasSubstr("there is no " + guest()));
+    EXPECT_THAT(run({"vm", "show", "sandbox"}).out, HasSubstr("stopped"));
+
+    // One that runs is left running.
+    ASSERT_EQ(run({"vm", "start", "sandbox"}).status, 0);
+    ASSERT_EQ(prepare().status, 0);
+    EXPECT_EQ(run({"vm", "workspace", "export", "sandbox", "--start"}).err.find("again"),
+              std::string::npos);
+    EXPECT_THAT(run({"vm", "show", "sandbox"}).out, HasSubstr("running"));
+}
+
 TEST_F(WorkspaceCliTest, TheAgentIsLentOnRequestOnly) {
     daemon().add(sample_vm("sandbox"));
     environment_["SSH_AUTH_SOCK"] = folder_ / "agent";

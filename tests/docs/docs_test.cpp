@@ -176,7 +176,7 @@ TEST(Docs, EveryCallIsAcceptedByTheParser) {
     EXPECT_GT(count, 30);
 }
 
-/// One block's world: a home, a daemon, an ssh that succeeds.
+/// One block's world: a home with a repository, a daemon, an ssh that succeeds.
 class Place : public CliTest {
 public:
     explicit Place(const Block& block) {
@@ -196,6 +196,10 @@ public:
                                           "#!/bin/sh\nexit 0\n", 0700));
         environment_["PATH"] = folder_ / "bin" + ":" + parent_path(program_) + ":/usr/bin:/bin";
         EXPECT_TRUE(ensure_folder(folder_ / "home/project", 0700));
+        if (all.find("banger vm run . ") != all.npos)
+            EXPECT_TRUE(bash("git init -q . && touch file && git add file && git -c user.name=x "
+                             "-c user.email=x@example.com commit -qm x")
+                            .status.is_success());
     }
 
     void TestBody() override {}

@@ -28,8 +28,8 @@ constexpr std::uint64_t limit = 4096;
 class World {
 public:
     World() {
-        std::string path = ::access("/dev/shm", W_OK) == 0 ? "/dev/shm/unpack-XXXXXX"
-                                                           : "/tmp/unpack-XXXXXX";
+        std::string path =
+            ::access("/dev/shm", W_OK) == 0 ? "/dev/shm/unpack-XXXXXX" : "/tmp/unpack-XXXXXX";
         require(::mkdtemp(path.data()) != nullptr);
         base_ = path;
         require(::mkdir((base_ + "/outside").c_str(), 0700) == 0);
