@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "cli/reference.hpp"
 #include "cli/render/progress.hpp"
 #include "cli/session.hpp"
 
@@ -20,7 +21,7 @@ template <class Reply>
 Result<Reply> pull_artifact(Session& session, Context& context, const Arguments& arguments,
                             const std::string& method, const Interrupts& interrupts) {
     protocol::PullArtifact request;
-    request.reference = arguments.words[0];
+    request.reference = BANGER_TRY(absolute_reference(arguments.words[0]));
     request.name = arguments.value("name");
     request.refresh = arguments.has("refresh");
     ProgressView progress(context.terminal, arguments.has("quiet"));

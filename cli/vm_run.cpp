@@ -6,6 +6,7 @@
 #include "cli/commands.hpp"
 #include "cli/guest_session.hpp"
 #include "cli/interrupts.hpp"
+#include "cli/reference.hpp"
 #include "cli/render/progress.hpp"
 #include "cli/render/text.hpp"
 #include "cli/session.hpp"
@@ -58,7 +59,8 @@ Result<protocol::VmRequest> request_from(const Arguments& arguments) {
     protocol::VmRequest request;
     request.name = arguments.value("name");
     if (request.name) BANGER_TRY(VmName::parse(*request.name));
-    request.image = arguments.value("image");
+    if (const std::optional<std::string> image = arguments.value("image"))
+        request.image = BANGER_TRY(absolute_reference(*image));
     request.vcpus = BANGER_TRY(count_flag(arguments, "vcpu"));
     request.memory = BANGER_TRY(size_flag(arguments, "memory"));
     request.disk = BANGER_TRY(size_flag(arguments, "disk-size"));

@@ -221,7 +221,7 @@ Config default_config(const ConfigContext& context) {
     if (!is_user) config.plugins.dns.value = "dns-resolved";
     config.plugins.storage.value = is_user ? "storage-file" : "storage-dm";
     config.plugins.vm_backend.value = "vmm-qemu";
-    config.plugins.image_sources.value = {"catalog", "image-debian"};
+    config.plugins.image_sources.value = {"catalog", "image-debian", "image-oci"};
     return config;
 }
 

@@ -142,8 +142,9 @@ Result<std::string> plugin_name_of(const Place& place) {
 Result<std::vector<std::string>> plugin_names_of(const Place& place) {
     const toml::array* const list = place.node.as_array();
     if (!list || list->empty())
-        return place.refuse(list ? "is empty" : "is not a list",
-                            "Write a list of plugin names: [\"catalog\", \"image-debian\"].");
+        return place.refuse(
+            list ? "is empty" : "is not a list",
+            "Write a list of plugin names: [\"catalog\", \"image-debian\", \"image-oci\"].");
     std::vector<std::string> names;
     for (const toml::node& element : *list) {
         const Place part = place.part(element, "[" + std::to_string(names.size()) + "]");

@@ -34,10 +34,18 @@ void PluginHost::log(LogLevel level, std::string_view message) {
 }
 
 Result<HttpResponse> PluginHost::http_get(const HttpRequest& request, Call& call) {
-    return http_.get(request, call);
+    return BANGER_TRY(http_.get(request, call));
 }
 
 Result<HttpResponse> PluginHost::http_download(const HttpRequest& request, int sink, Call& call) {
+    return BANGER_TRY(http_.download(request, sink, call));
+}
+
+Result<WebResponse> PluginHost::web_get(const WebRequest& request, Call& call) {
+    return http_.get(request, call);
+}
+
+Result<WebResponse> PluginHost::web_download(const WebRequest& request, int sink, Call& call) {
     return http_.download(request, sink, call);
 }
 

@@ -5,9 +5,9 @@
 #include <string>
 #include <string_view>
 
-#include "banger/host.hpp"
 #include "banger/result.hpp"
 #include "banger/values.hpp"
+#include "banger/web.hpp"
 #include "core/plugins/http.hpp"
 
 namespace banger {
@@ -25,7 +25,7 @@ struct PluginFolders {
 };
 
 /// What one plugin sees of the world. Lives longer than the plugin.
-class PluginHost final : public Host {
+class PluginHost final : public Host, public Web {
 public:
     /// Makes the three folders (0700, with missing parents). Errc::invalid_argument when the run
     /// folder is too long for unix sockets below it; otherwise what mkdir() said. `http` is shared
@@ -42,6 +42,8 @@ public:
     [[nodiscard]] const std::string& run_folder() const override { return run_; }
     Result<HttpResponse> http_get(const HttpRequest& request, Call& call) override;
     Result<HttpResponse> http_download(const HttpRequest& request, int sink, Call& call) override;
+    Result<WebResponse> web_get(const WebRequest& request, Call& call) override;
+    Result<WebResponse> web_download(const WebRequest& request, int sink, Call& call) override;
 
 private:
     PluginHost(std::string name, Settings settings, PluginLog log, HttpClient& http)

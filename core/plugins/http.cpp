@@ -104,6 +104,17 @@ bool is_loopback(const sockaddr* address) {
 
 bool is_link_local_v4(std::uint32_t host_order) { return host_order >> 16 == 0xa9fe; }
 
+/// ::ffff:a.b.c.d and 64:ff9b::a.b.c.d (NAT64, RFC 6052) are IPv4 in disguise.
+std::optional<std::uint32_t> disguised_v4(const in6_addr& v6) {
+    constexpr std::array<std::uint8_t, 12> nat64{0, 0x64, 0xff, 0x9b};
+    if (!IN6_IS_ADDR_V4MAPPED(&v6) && !std::equal(nat64.begin(), nat64.end(), v6.s6_addr))
+        return std::nullopt;
+    std::uint32_t bits = 0;
+    for (int i = 12; i < 16; ++i)
+        bits = bits << 8 | v6.s6_addr[i];
+    return bits;
+}
+
 bool is_link_local(const sockaddr* address) {
     if (address->sa_family == AF_INET) {
         const auto* v4 = reinterpret_cast<const sockaddr_in*>(address);
@@ -111,15 +122,40 @@ bool is_link_local(const sockaddr* address) {
     }
     if (address->sa_family != AF_INET6) return false;
     const in6_addr& v6 = reinterpret_cast<const sockaddr_in6*>(address)->sin6_addr;
-    if (IN6_IS_ADDR_LINKLOCAL(&v6)) return true;
-    // ::ffff:a.b.c.d and 64:ff9b::a.b.c.d (NAT64, RFC 6052) are IPv4 in disguise.
-    constexpr std::array<std::uint8_t, 12> nat64{0, 0x64, 0xff, 0x9b};
-    if (!IN6_IS_ADDR_V4MAPPED(&v6) && !std::equal(nat64.begin(), nat64.end(), v6.s6_addr))
-        return false;
-    std::uint32_t bits = 0;
-    for (int i = 12; i < 16; ++i)
-        bits = bits << 8 | v6.s6_addr[i];
-    return is_link_local_v4(bits);
+    const std::optional<std::uint32_t> v4 = disguised_v4(v6);
+    return v4 ? is_link_local_v4(*v4) : IN6_IS_ADDR_LINKLOCAL(&v6);
+}
+
+/// How far an address is from here. A redirect leads only outwards.
+enum class Reach { this_machine, private_network, internet };
+
+Reach reach_of_v4(std::uint32_t bits) {
+    struct Range {
+        std::uint32_t network;
+        unsigned length;
+    };
+    // RFC 6890. 0.0.0.0 connects to this machine.
+    constexpr std::array here{Range{0x7f000000, 8}, Range{0, 8}};
+    constexpr std::array inside{Range{0x0a000000, 8},  Range{0xac100000, 12}, Range{0xc0a80000, 16},
+                                Range{0x64400000, 10}, Range{0xa9fe0000, 16}, Range{0xe0000000, 3}};
+    const auto has = [&](const Range& range) {
+        return (bits ^ range.network) >> (32 - range.length) == 0;
+    };
+    if (std::ranges::any_of(here, has)) return Reach::this_machine;
+    return std::ranges::any_of(inside, has) ? Reach::private_network : Reach::internet;
+}
+
+Reach reach_of(const sockaddr* address) {
+    if (address->sa_family == AF_INET)
+        return reach_of_v4(ntohl(reinterpret_cast<const sockaddr_in*>(address)->sin_addr.s_addr));
+    if (address->sa_family != AF_INET6) return Reach::this_machine;
+    const in6_addr& v6 = reinterpret_cast<const sockaddr_in6*>(address)->sin6_addr;
+    if (IN6_IS_ADDR_LOOPBACK(&v6) || IN6_IS_ADDR_UNSPECIFIED(&v6)) return Reach::this_machine;
+    if (const std::optional<std::uint32_t> v4 = disguised_v4(v6)) return reach_of_v4(*v4);
+    const bool is_unique_local = (v6.s6_addr[0] & 0xfe) == 0xfc;
+    const bool is_inside =
+        is_unique_local || IN6_IS_ADDR_LINKLOCAL(&v6) || IN6_IS_ADDR_MULTICAST(&v6);
+    return is_inside ? Reach::private_network : Reach::internet;
 }
 
 /// The address that a host part spells out; nothing for a name.
@@ -145,7 +181,8 @@ struct Hop {
     std::string scheme;
     std::string host;
     std::string port;
-    bool is_loopback = false;
+    bool is_loopback = false;    ///< as it is written
+    std::optional<Reach> reach;  ///< where it is written; a name's is known when it is resolved
 
     [[nodiscard]] bool same_origin(const Hop& other) const {
         return scheme == other.scheme && host == other.host && port == other.port;
@@ -172,15 +209,32 @@ Result<Hop> make_hop(const std::string& text, const Hop* from) {
     const std::optional<sockaddr_storage> literal = literal_address(hop.host);
     const auto* address = literal ? reinterpret_cast<const sockaddr*>(&*literal) : nullptr;
     hop.is_loopback = hop.host == "localhost" || (address && is_loopback(address));
-    if (hop.scheme == "http" && !hop.is_loopback) return bad_url(text, "it is not encrypted");
+    if (address) hop.reach = reach_of(address);
     if (address && is_link_local(address)) return bad_url(text, "it is a link-local address");
     return hop;
+}
+
+/// `plain` is where http may go besides loopback; null: nowhere.
+Result<void> check_encrypted(const Hop& hop, const Hop* plain) {
+    const bool is_allowed = hop.is_loopback || (plain && hop.same_origin(*plain));
+    if (hop.scheme == "http" && !is_allowed) return bad_url(hop.text, "it is not encrypted");
+    return ok();
+}
+
+/// Whether libcurl may ask a proxy (libcurl-env(3)); no_proxy is not looked at.
+bool has_proxy() {
+    return std::ranges::any_of(
+        std::array{"http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"},
+        [](const char* name) {
+            const char* value = ::getenv(name);
+            return value && *value;
+        });
 }
 
 /// One request and its answer: what curl's callbacks work on.
 class Exchange {
 public:
-    Exchange(const HttpRequest& request, const HttpClient::Limits& limits, int sink, Call& call)
+    Exchange(const WebRequest& request, const HttpClient::Limits& limits, int sink, Call& call)
         : request_(request),
           limits_(limits),
           sink_(sink),
@@ -190,7 +244,7 @@ public:
           easy_(curl_easy_init()),
           multi_(curl_multi_init()) {}
 
-    Result<HttpResponse> run();
+    Result<WebResponse> run();
 
 private:
     static std::size_t on_header(char* data, std::size_t, std::size_t size, void* self) {
@@ -206,14 +260,18 @@ private:
     bool body(std::string_view bytes);
     bool write(std::string_view bytes);
     curl_socket_t open_socket(const curl_sockaddr& address);
+    Result<void> check_reach(Reach reach) const;
+    Result<void> check_range() const;
     bool fail(Error error) {
         failure_ = std::move(error);
         return false;
     }
-    void report();
+    void report(bool is_last);
+    Result<WebResponse> follow();
 
     Result<void> prepare(const Hop& hop, const Hop& first);
     Result<void> perform(const Hop& hop);
+    [[nodiscard]] bool is_internet(const sockaddr* address) const;
     [[nodiscard]] Error error_of(CURLcode code, const Hop& hop) const;
     [[nodiscard]] Error cancelled() const {
         return {Errc::cancelled, "the request to " + quoted(request_.url) + " was cancelled"};
@@ -231,7 +289,7 @@ private:
             "Check that the address is right."};
     }
 
-    const HttpRequest& request_;
+    const WebRequest& request_;
     const HttpClient::Limits& limits_;
     const int sink_;
     Call& call_;
@@ -242,11 +300,17 @@ private:
     std::unique_ptr<curl_slist, FreeList> headers_;
     std::array<char, CURL_ERROR_SIZE> detail_{};
 
+    /// Where the first hop led. Nothing before it was resolved.
+    std::optional<Reach> first_reach_;
+    bool is_first_ = true;
+
     // Of the present hop.
     const Hop* hop_ = nullptr;
-    HttpResponse response_;
+    WebResponse response_;
     std::size_t header_bytes_ = 0;
     std::uint64_t received_ = 0;
+    std::uint64_t written_ = 0;  ///< of it into the sink
+    bool is_checked_ = false;    ///< the range of the answer
     std::optional<std::uint64_t> announced_;
     Clock::time_point reported_{};
     std::optional<Error> failure_;
@@ -292,9 +356,35 @@ bool Exchange::body(std::string_view bytes) {
         response_.body.append(bytes);
         return true;
     }
+    if (!is_checked_) {
+        is_checked_ = true;
+        if (Result<void> right = check_range(); !right) return fail(std::move(right).error());
+    }
     if (!write(bytes)) return false;
-    report();
+    report(false);
     return true;
+}
+
+/// Half of a file followed by its beginning would be found out only at the end.
+Result<void> Exchange::check_range() const {
+    const std::uint64_t from = request_.resume_from;
+    if (!request_.must_resume) return ok();
+    if (response_.status == 200) {
+        if (from == 0) return ok();
+        return Error(Errc::unsupported,
+                     "the server cannot continue a download of " + quoted(request_.url),
+                     "Download it from the beginning.");
+    }
+    const auto header = std::ranges::find_if(response_.headers, [](const HttpHeader& each) {
+        return ::strcasecmp(each.name.c_str(), "content-range") == 0;
+    });
+    // RFC 9110, section 14.4: "bytes 4-9/10".
+    if (from > 0 && header != response_.headers.end() &&
+        header->value.starts_with("bytes " + std::to_string(from) + "-"))
+        return ok();
+    return Error(Errc::corrupt,
+                 quoted(request_.url) + " answered with another range than was asked for",
+                 "Try again.");
 }
 
 /// A full pipe is waited for here, with an eye on the stop token; a reader that went away is a
@@ -318,19 +408,41 @@ bool Exchange::write(std::string_view bytes) {
         if (done < 0 && (errno == EINTR || errno == EAGAIN)) continue;
         if (done < 0 && errno == EPIPE) return fail(cancelled());
         if (done < 0) return fail(Error::from_errno(errno, "writing what was downloaded"));
+        written_ += static_cast<std::uint64_t>(done);
         bytes.remove_prefix(static_cast<std::size_t>(done));
     }
     return true;
 }
 
-void Exchange::report() {
+void Exchange::report(bool is_last) {
     const Clock::time_point now = Clock::now();
-    const std::uint64_t before = response_.status == 206 ? request_.resume_from : 0;
-    const bool is_end = announced_ && received_ == *announced_;
+    const bool is_end = is_last || (announced_ && received_ == *announced_);
     if (now - reported_ < std::chrono::milliseconds(100) && !is_end) return;
     reported_ = now;
-    call_.report({"downloading", before + received_, announced_ ? before + *announced_ : 0,
-                  Progress::Unit::bytes});
+    const bool is_whole = response_.status == 200 && !request_.must_resume;
+    const std::uint64_t before = is_whole ? 0 : request_.resume_from;
+    const std::uint64_t total = announced_ ? before + *announced_ : 0;
+    call_.report({"downloading", before + written_, total, Progress::Unit::bytes});
+}
+
+/// Outwards only: what the internet or a private network says must not open doors further inside.
+Result<void> Exchange::check_reach(Reach reach) const {
+    constexpr std::array names{"this machine", "a private network", "the internet"};
+    const Reach from = request_.must_be_public ? Reach::internet : first_reach_.value_or(reach);
+    if (reach >= from) return ok();
+    Error error =
+        bad_url(hop_->text, std::string("it leads from ") + names[static_cast<std::size_t>(from)] +
+                                " to " + names[static_cast<std::size_t>(reach)]);
+    error.remedy = "Do not use this server, or ask whoever runs it.";
+    return error;
+}
+
+/// Only a test says that an address is of the internet which is not.
+bool Exchange::is_internet(const sockaddr* address) const {
+    if (limits_.internet_address.empty() || address->sa_family != AF_INET) return false;
+    in_addr given{};
+    return ::inet_pton(AF_INET, limits_.internet_address.c_str(), &given) == 1 &&
+           given.s_addr == reinterpret_cast<const sockaddr_in*>(address)->sin_addr.s_addr;
 }
 
 curl_socket_t Exchange::open_socket(const curl_sockaddr& address) {
@@ -342,6 +454,15 @@ curl_socket_t Exchange::open_socket(const curl_sockaddr& address) {
         fail(bad_url(hop_->text, "its name is not this machine's"));
         return CURL_SOCKET_BAD;
     }
+    // Behind a proxy this is the proxy's address, and the name is the proxy's business.
+    if (hop_->is_loopback || !has_proxy()) {
+        const Reach reach = is_internet(&address.addr) ? Reach::internet : reach_of(&address.addr);
+        if (Result<void> allowed = check_reach(reach); !allowed) {
+            fail(std::move(allowed).error());
+            return CURL_SOCKET_BAD;
+        }
+        if (is_first_) first_reach_ = reach;
+    }
     return ::socket(address.family, address.socktype | SOCK_CLOEXEC, address.protocol);
 }
 
@@ -350,6 +471,8 @@ Result<void> Exchange::prepare(const Hop& hop, const Hop& first) {
     response_ = {};
     header_bytes_ = 0;
     received_ = 0;
+    written_ = 0;
+    is_checked_ = false;
     announced_.reset();
     headers_.reset();
     bool good = true;
@@ -393,6 +516,10 @@ Result<void> Exchange::prepare(const Hop& hop, const Hop& first) {
     set(CURLOPT_QUICK_EXIT, 1L);  // do not wait for a name that is still being resolved
     set(CURLOPT_USERAGENT, "banger");
     set(CURLOPT_ERRORBUFFER, detail_.data());
+    if (request_.post) {
+        set(CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request_.post->size()));
+        set(CURLOPT_POSTFIELDS, request_.post->data());
+    }
     if (request_.resume_from > 0)
         set(CURLOPT_RANGE, (std::to_string(request_.resume_from) + "-").c_str());
     set(CURLOPT_HEADERFUNCTION, &Exchange::on_header);
@@ -465,22 +592,35 @@ Error Exchange::error_of(CURLcode code, const Hop& hop) const {
     }
 }
 
-Result<HttpResponse> Exchange::run() {
+Result<WebResponse> Exchange::run() {
     if (!easy_ || !multi_) return Error(Errc::no_space, "no memory for a request");
     const NoSigpipe no_sigpipe;
+    Result<WebResponse> response = follow();
+    if (response) response->is_public = first_reach_ == Reach::internet;
+    if (sink_ < 0) return response;
+    report(true);
+    const bool is_body = response && (response->status == 200 || response->status == 206);
+    if (is_body && !is_checked_) BANGER_TRY(check_range());  // an empty one
+    return response;
+}
+
+Result<WebResponse> Exchange::follow() {
     const Hop first = BANGER_TRY(make_hop(request_.url, nullptr));
+    const Hop* plain = request_.may_be_plain ? &first : nullptr;
+    BANGER_TRY(check_encrypted(first, plain));
     Hop hop = BANGER_TRY(make_hop(request_.url, nullptr));
     for (int redirects = 0;; ++redirects) {
         if (stop_.stop_requested()) return cancelled();
         if (Clock::now() >= end_) return out_of_time();
         BANGER_TRY(prepare(hop, first));
+        if (has_proxy() && hop.reach) BANGER_TRY(check_reach(*hop.reach));
         BANGER_TRY(perform(hop));
         constexpr std::array redirecting{301, 302, 303, 307, 308};
         const auto location = std::ranges::find_if(response_.headers, [](const HttpHeader& header) {
             return ::strcasecmp(header.name.c_str(), "location") == 0;
         });
         if (std::ranges::find(redirecting, response_.status) == redirecting.end() ||
-            location == response_.headers.end())
+            location == response_.headers.end() || request_.post)
             return std::move(response_);
         if (redirects == limits_.redirects)
             return Error(Errc::corrupt,
@@ -488,7 +628,9 @@ Result<HttpResponse> Exchange::run() {
                              std::to_string(limits_.redirects) + " times",
                          "Check that the address is right.");
         const std::string target = location->value;
+        is_first_ = false;
         Hop next = BANGER_TRY(make_hop(target, &hop).context("following " + quoted(hop.text)));
+        BANGER_TRY(check_encrypted(next, plain).context("following " + quoted(hop.text)));
         if (hop.scheme == "https" && next.scheme == "http")
             return bad_url(next.text, "an encrypted page led to it, and it is not encrypted")
                 .context("following " + quoted(hop.text));
@@ -498,12 +640,12 @@ Result<HttpResponse> Exchange::run() {
 
 }  // namespace
 
-Result<HttpResponse> HttpClient::get(const HttpRequest& request, Call& call) {
+Result<WebResponse> HttpClient::get(const WebRequest& request, Call& call) {
     set_up_curl();
     return Exchange(request, limits_, -1, call).run();
 }
 
-Result<HttpResponse> HttpClient::download(const HttpRequest& request, int sink, Call& call) {
+Result<WebResponse> HttpClient::download(const WebRequest& request, int sink, Call& call) {
     set_up_curl();
     if (sink < 0) return Error(Errc::invalid_argument, "there is no descriptor to download into");
     return Exchange(request, limits_, sink, call).run();

@@ -47,7 +47,8 @@ TEST(Config, DefaultsOfUserMode) {
     EXPECT_EQ(*config.plugins.dns, std::nullopt);
     EXPECT_EQ(*config.plugins.storage, "storage-file");
     EXPECT_EQ(*config.plugins.vm_backend, "vmm-qemu");
-    EXPECT_EQ(*config.plugins.image_sources, (std::vector<std::string>{"catalog", "image-debian"}));
+    EXPECT_EQ(*config.plugins.image_sources,
+              (std::vector<std::string>{"catalog", "image-debian", "image-oci"}));
     EXPECT_TRUE(config.file_sync.empty());
     EXPECT_EQ(config.log_level.source.text(), "default");
 }

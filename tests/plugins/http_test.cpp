@@ -44,14 +44,14 @@ HttpServer::Handler redirecting_to(const std::string& location) {
     return saying(http_answer("302 Found", "Location: " + location + "\r\n", ""));
 }
 
-Result<HttpResponse> get(const HttpRequest& request, HttpClient::Limits limits = {}) {
+Result<WebResponse> get(const WebRequest& request, HttpClient::Limits limits = {}) {
     HttpClient client(std::move(limits));
     TestCall call;
     return client.get(request, call);
 }
 
-HttpRequest request(const std::string& url) {
-    HttpRequest request;
+WebRequest request(const std::string& url) {
+    WebRequest request;
     request.url = url;
     return request;
 }
@@ -74,9 +74,9 @@ struct Pipe {
 
 TEST(http, get_brings_status_headers_and_body) {
     const HttpServer server(saying(http_answer("200 OK", "X-Colour:  blue\r\n", "hello")));
-    HttpRequest wanted = request(server.url("/a?b=c"));
+    WebRequest wanted = request(server.url("/a?b=c"));
     wanted.headers = {{"Accept", "text/plain"}};
-    const Result<HttpResponse> response = get(wanted);
+    const Result<WebResponse> response = get(wanted);
     ASSERT_TRUE(response) << response.error().text();
     EXPECT_EQ(response->status, 200);
     EXPECT_EQ(response->body, "hello");
@@ -88,7 +88,7 @@ TEST(http, get_brings_status_headers_and_body) {
 
 TEST(http, a_status_of_400_and_above_is_a_response) {
     const HttpServer server(saying(http_answer("404 Not Found", "", "no")));
-    const Result<HttpResponse> response = get(request(server.url()));
+    const Result<WebResponse> response = get(request(server.url()));
     ASSERT_TRUE(response);
     EXPECT_EQ(response->status, 404);
     EXPECT_EQ(response->body, "no");
@@ -118,7 +118,7 @@ TEST(http, addresses_that_are_refused) {
              "http://127.0.0.1/\r\nEvil: yes",
              "http://localhost.example.org/",
          }) {
-        const Result<HttpResponse> response = get(request(url));
+        const Result<WebResponse> response = get(request(url));
         ASSERT_FALSE(response) << url;
         EXPECT_EQ(response.error().code, Errc::permission_denied) << url;
         EXPECT_THAT(response.error().remedy, Not(IsEmpty()));
@@ -130,9 +130,9 @@ TEST(http, headers_that_are_none_are_refused) {
     for (const HttpHeader& header :
          {HttpHeader{"X", "a\r\nEvil: 1"}, HttpHeader{"X\nEvil", "1"}, HttpHeader{"", "1"},
           HttpHeader{"X Y", "1"}, HttpHeader{"X", std::string("a\0b", 3)}}) {
-        HttpRequest wanted = request(server.url());
+        WebRequest wanted = request(server.url());
         wanted.headers = {header};
-        const Result<HttpResponse> response = get(wanted);
+        const Result<WebResponse> response = get(wanted);
         ASSERT_FALSE(response);
         EXPECT_EQ(response.error().code, Errc::invalid_argument);
     }
@@ -144,9 +144,9 @@ TEST(http, an_answer_past_the_maximum_is_corrupt) {
     const std::string unannounced = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + body;
     for (const std::string& answer : {http_answer("200 OK", "", body), unannounced}) {
         const HttpServer server(saying(answer));
-        HttpRequest wanted = request(server.url());
+        WebRequest wanted = request(server.url());
         wanted.max_body = ByteCount::bytes(4999);
-        const Result<HttpResponse> response = get(wanted);
+        const Result<WebResponse> response = get(wanted);
         ASSERT_FALSE(response);
         EXPECT_EQ(response.error().code, Errc::corrupt);
         wanted.max_body = ByteCount::bytes(5000);
@@ -166,14 +166,14 @@ TEST(http, headers_without_end_are_corrupt) {
 
 TEST(http, an_answer_that_is_no_http) {
     const HttpServer server(saying("SSH-2.0-OpenSSH_9.2\r\n"));
-    const Result<HttpResponse> response = get(request(server.url()));
+    const Result<WebResponse> response = get(request(server.url()));
     ASSERT_FALSE(response);
     EXPECT_EQ(response.error().code, Errc::corrupt);
 }
 
 TEST(http, a_connection_that_breaks_is_unreachable) {
     const HttpServer server(saying("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"));
-    Result<HttpResponse> response = get(request(server.url()));
+    Result<WebResponse> response = get(request(server.url()));
     ASSERT_FALSE(response);
     EXPECT_EQ(response.error().code, Errc::unreachable);
     std::string nobody;
@@ -195,9 +195,9 @@ TEST(http, redirects_are_followed_and_keep_secrets_at_home) {
         connection.write(
             http_answer("307 Temporary Redirect", "Location: " + location + "\r\n", ""));
     });
-    HttpRequest wanted = request(first.url("/start"));
+    WebRequest wanted = request(first.url("/start"));
     wanted.headers = {{"authorization", "Bearer s3cret"}, {"Accept", "x/y"}};
-    const Result<HttpResponse> response = get(wanted);
+    const Result<WebResponse> response = get(wanted);
     ASSERT_TRUE(response) << response.error().text();
     EXPECT_EQ(response->body, "there");
     ASSERT_THAT(first.heads(), SizeIs(2));
@@ -210,7 +210,7 @@ TEST(http, redirects_are_followed_and_keep_secrets_at_home) {
 
 TEST(http, redirects_end) {
     const HttpServer server(redirecting_to("/again"));
-    const Result<HttpResponse> response = get(request(server.url()));
+    const Result<WebResponse> response = get(request(server.url()));
     ASSERT_FALSE(response);
     EXPECT_EQ(response.error().code, Errc::corrupt);
     EXPECT_THAT(server.heads(), SizeIs(11));
@@ -220,7 +220,7 @@ TEST(http, redirects_to_refused_addresses_are_refused) {
     for (const char* location : {"http://169.254.169.254/", "file:///etc/passwd",
                                  "http://example.org/", "https://u:p@example.org/"}) {
         const HttpServer server(redirecting_to(location));
-        const Result<HttpResponse> response = get(request(server.url()));
+        const Result<WebResponse> response = get(request(server.url()));
         ASSERT_FALSE(response) << location;
         EXPECT_EQ(response.error().code, Errc::permission_denied);
         EXPECT_THAT(response.error().message, HasSubstr("while following"));
@@ -234,7 +234,7 @@ TEST(http, cancelled_before_and_while_the_server_is_silent) {
         call.cancel();  // the request is there: now it is in the middle
         connection.wait();
     });
-    Result<HttpResponse> response = client.get(request(server.url()), call);
+    Result<WebResponse> response = client.get(request(server.url()), call);
     ASSERT_FALSE(response);
     EXPECT_EQ(response.error().code, Errc::cancelled);
     response = client.get(request(server.url()), call);
@@ -250,10 +250,10 @@ TEST(http, a_stall_and_a_deadline_are_timed_out) {
     });
     HttpClient::Limits limits;
     limits.stall_time = std::chrono::seconds(1);
-    Result<HttpResponse> response = get(request(server.url()), limits);
+    Result<WebResponse> response = get(request(server.url()), limits);
     ASSERT_FALSE(response);
     EXPECT_EQ(response.error().code, Errc::timed_out) << response.error().text();
-    HttpRequest wanted = request(server.url());
+    WebRequest wanted = request(server.url());
     wanted.deadline = std::chrono::seconds(1);
     response = get(wanted);
     ASSERT_FALSE(response);
@@ -267,7 +267,7 @@ TEST(http, download_writes_the_body_and_reports) {
     HttpClient client;
     TestCall call;
     const UniqueFd sink(::memfd_create("sink", MFD_CLOEXEC));
-    const Result<HttpResponse> response = client.download(request(server.url()), sink.get(), call);
+    const Result<WebResponse> response = client.download(request(server.url()), sink.get(), call);
     ASSERT_TRUE(response) << response.error().text();
     EXPECT_THAT(response->body, IsEmpty());
     EXPECT_TRUE(content_of(sink) == body);
@@ -282,15 +282,117 @@ TEST(http, download_resumes) {
     HttpClient client;
     TestCall call;
     const UniqueFd sink(::memfd_create("sink", MFD_CLOEXEC));
-    HttpRequest wanted = request(server.url());
+    WebRequest wanted = request(server.url());
     wanted.resume_from = 4;
-    const Result<HttpResponse> response = client.download(wanted, sink.get(), call);
+    const Result<WebResponse> response = client.download(wanted, sink.get(), call);
     ASSERT_TRUE(response);
     EXPECT_EQ(response->status, 206);
     EXPECT_EQ(content_of(sink), "456789");
     EXPECT_THAT(server.heads()[0], HasSubstr("Range: bytes=4-\r\n"));
     EXPECT_EQ(call.reports.back().done, 10u);
     EXPECT_EQ(call.reports.back().total, 10u);
+}
+
+TEST(http, a_download_that_cannot_go_on_writes_nothing) {
+    const std::pair<std::string, Errc> answers[] = {
+        {http_answer("200 OK", "", "0123456789"), Errc::unsupported},
+        {http_answer("200 OK", "", ""), Errc::unsupported},
+        {http_answer("206 Partial Content", "Content-Range: bytes 0-9/10\r\n", "0123456789"),
+         Errc::corrupt},
+        {http_answer("206 Partial Content", "Content-Range: bytes 40-49/50\r\n", "0123456789"),
+         Errc::corrupt},
+        {http_answer("206 Partial Content", "", "456789"), Errc::corrupt},
+    };
+    for (const auto& [answer, code] : answers) {
+        const HttpServer server(saying(answer));
+        HttpClient client;
+        TestCall call;
+        const UniqueFd sink(::memfd_create("sink", MFD_CLOEXEC));
+        WebRequest wanted = request(server.url());
+        wanted.resume_from = 4;
+        wanted.must_resume = true;
+        const Result<WebResponse> response = client.download(wanted, sink.get(), call);
+        ASSERT_FALSE(response) << answer;
+        EXPECT_EQ(response.error().code, code) << answer;
+        EXPECT_THAT(content_of(sink), IsEmpty());
+        EXPECT_EQ(call.reports.back().done, 4u);
+    }
+}
+
+TEST(http, the_last_report_of_a_download_that_broke_says_how_far_it_came) {
+    const std::string part(100'000, 'h');
+    const HttpServer server(saying("HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + part));
+    HttpClient client;
+    TestCall call;
+    const UniqueFd sink(::memfd_create("sink", MFD_CLOEXEC));
+    const Result<WebResponse> response = client.download(request(server.url()), sink.get(), call);
+    ASSERT_FALSE(response);
+    EXPECT_EQ(response.error().code, Errc::unreachable);
+    EXPECT_TRUE(content_of(sink) == part);
+    EXPECT_EQ(call.reports.back().done, part.size());
+}
+
+TEST(http, a_post_carries_its_body_and_follows_nothing) {
+    const HttpServer target(saying(http_answer("200 OK", "", "there")));
+    const HttpServer server(redirecting_to(target.url()));
+    WebRequest wanted = request(server.url("/token"));
+    wanted.post = "grant_type=refresh_token";
+    const Result<WebResponse> response = get(wanted);
+    ASSERT_TRUE(response) << response.error().text();
+    EXPECT_EQ(response->status, 302);
+    EXPECT_THAT(target.heads(), IsEmpty());
+    ASSERT_THAT(server.heads(), SizeIs(1));
+    EXPECT_THAT(server.heads()[0], testing::StartsWith("POST /token HTTP/1.1\r\n"));
+    EXPECT_THAT(server.heads()[0], HasSubstr("Content-Length: 24\r\n"));
+    EXPECT_THAT(server.heads()[0],
+                HasSubstr("Content-Type: application/x-www-form-urlencoded\r\n"));
+}
+
+TEST(http, plain_where_the_owner_said_so_and_nowhere_else) {
+    WebRequest wanted = request("http://banger.invalid/");
+    Result<WebResponse> response = get(wanted);
+    ASSERT_FALSE(response);
+    EXPECT_EQ(response.error().code, Errc::permission_denied);
+    wanted.may_be_plain = true;
+    response = get(wanted);
+    ASSERT_FALSE(response);
+    EXPECT_EQ(response.error().code, Errc::unreachable) << response.error().text();
+
+    const HttpServer server(redirecting_to("http://other.invalid/"));
+    wanted = request(server.url());
+    wanted.may_be_plain = true;
+    response = get(wanted);
+    ASSERT_FALSE(response);
+    EXPECT_EQ(response.error().code, Errc::permission_denied);
+    EXPECT_THAT(response.error().message, HasSubstr("not encrypted"));
+}
+
+TEST(http, the_internet_does_not_lead_inside) {
+    HttpClient::Limits limits;
+    limits.internet_address = "127.0.0.1";
+    for (const char* location :
+         {"https://10.1.2.3/", "https://172.31.0.1/", "https://192.168.1.1/", "https://100.64.0.1/",
+          "https://127.0.0.2/", "http://127.0.0.2:1/", "https://0.0.0.0/", "https://[::1]/",
+          "https://[fd00::1]/", "https://[::ffff:10.0.0.1]/", "https://[64:ff9b::10.0.0.1]/"}) {
+        const HttpServer server(redirecting_to(location));
+        const Result<WebResponse> response = get(request(server.url()), limits);
+        ASSERT_FALSE(response) << location;
+        EXPECT_EQ(response.error().code, Errc::permission_denied) << location;
+        EXPECT_THAT(response.error().message, HasSubstr("leads from the internet to")) << location;
+    }
+    const HttpServer server(saying(http_answer("200 OK", "", "hello")));
+    Result<WebResponse> response = get(request(server.url()), limits);
+    ASSERT_TRUE(response);
+    EXPECT_TRUE(response->is_public);
+    response = get(request(server.url()));
+    ASSERT_TRUE(response);
+    EXPECT_FALSE(response->is_public);
+    WebRequest wanted = request(server.url());
+    wanted.must_be_public = true;
+    response = get(wanted);
+    ASSERT_FALSE(response);
+    EXPECT_EQ(response.error().code, Errc::permission_denied);
+    EXPECT_TRUE(get(wanted, limits));
 }
 
 TEST(http, download_keeps_error_pages_and_redirect_pages_out_of_the_sink) {
@@ -300,7 +402,7 @@ TEST(http, download_keeps_error_pages_and_redirect_pages_out_of_the_sink) {
     HttpClient client;
     TestCall call;
     const UniqueFd sink(::memfd_create("sink", MFD_CLOEXEC));
-    const Result<HttpResponse> response = client.download(request(server.url()), sink.get(), call);
+    const Result<WebResponse> response = client.download(request(server.url()), sink.get(), call);
     ASSERT_TRUE(response) << response.error().text();
     EXPECT_EQ(response->status, 404);
     EXPECT_THAT(content_of(sink), IsEmpty());
@@ -312,12 +414,12 @@ TEST(http, download_into_a_pipe_nobody_reads) {
     TestCall call;
     Pipe pipe;
     pipe.read.reset();
-    Result<HttpResponse> response = client.download(request(server.url()), pipe.write.get(), call);
+    Result<WebResponse> response = client.download(request(server.url()), pipe.write.get(), call);
     ASSERT_FALSE(response);
     EXPECT_EQ(response.error().code, Errc::cancelled) << "the reader went away";
 
     Pipe full;
-    Result<HttpResponse> stopped = Error();
+    Result<WebResponse> stopped = Error();
     {
         const std::jthread thread(
             [&] { stopped = client.download(request(server.url()), full.write.get(), call); });
@@ -337,7 +439,7 @@ TEST(http, download_needs_a_sink) {
 TEST(http, a_proxy_is_not_asked_for_loopback) {
     ASSERT_EQ(::setenv("http_proxy", "http://127.0.0.1:1", 1), 0);
     const HttpServer server(saying(http_answer("200 OK", "", "direct")));
-    const Result<HttpResponse> response = get(request(server.url()));
+    const Result<WebResponse> response = get(request(server.url()));
     ASSERT_EQ(::unsetenv("http_proxy"), 0);
     ASSERT_TRUE(response) << response.error().text();
     EXPECT_EQ(response->body, "direct");
@@ -352,7 +454,7 @@ TEST(http, many_at_once) {
         for (std::string& body : bodies)
             threads.emplace_back([&] {
                 TestCall call;
-                const Result<HttpResponse> response = client.get(request(server.url()), call);
+                const Result<WebResponse> response = client.get(request(server.url()), call);
                 body = response ? response->body : response.error().text();
             });
     }
@@ -364,7 +466,7 @@ TEST(https, a_certificate_is_verified) {
     const std::string certificate = folder / "cert.pem";
     const std::unique_ptr<HttpServer> server =
         HttpServer::with_tls(saying(http_answer("200 OK", "", "sealed")), certificate);
-    Result<HttpResponse> response = get(request(server->url("/", "localhost")));
+    Result<WebResponse> response = get(request(server->url("/", "localhost")));
     ASSERT_FALSE(response) << "nobody vouches for it";
     EXPECT_EQ(response.error().code, Errc::permission_denied);
     EXPECT_THAT(response.error().remedy, HasSubstr("prove who it is"));
@@ -388,7 +490,7 @@ TEST(https, never_leads_to_http) {
         HttpServer::with_tls(redirecting_to(open.url()), certificate);
     HttpClient::Limits limits;
     limits.ca_file = certificate;
-    const Result<HttpResponse> response = get(request(server->url("/", "localhost")), limits);
+    const Result<WebResponse> response = get(request(server->url("/", "localhost")), limits);
     ASSERT_FALSE(response);
     EXPECT_EQ(response.error().code, Errc::permission_denied);
     EXPECT_THAT(open.heads(), IsEmpty());
@@ -399,7 +501,7 @@ TEST(https, a_server_without_tls_is_refused) {
     std::string url = server.url();
     url.replace(0, 4, "https");
     // It waits for the end of a head that never comes; the client's hello is none.
-    HttpRequest wanted = request(url);
+    WebRequest wanted = request(url);
     wanted.deadline = std::chrono::seconds(2);
     EXPECT_FALSE(get(wanted));
 }

@@ -38,7 +38,8 @@ std::vector<Manifest> all_plugins() {
                             "description = \"d\"\n")),
             manifest(plugin("vmm-qemu", "vm-backend", "none")),
             manifest(plugin("catalog", "image-source", "none")),
-            manifest(plugin("image-debian", "image-source", "none"))};
+            manifest(plugin("image-debian", "image-source", "none")),
+            manifest(plugin("image-oci", "image-source", "none"))};
 }
 
 Config config(const std::string& text) {
