@@ -348,6 +348,10 @@ bool Exchange::header(std::string_view line) {
 
 bool Exchange::body(std::string_view bytes) {
     const bool is_wanted = sink_ < 0 || response_.status == 200 || response_.status == 206;
+    if (sink_ >= 0 && is_wanted && !is_checked_) {
+        is_checked_ = true;
+        if (Result<void> right = check_range(); !right) return fail(std::move(right).error());
+    }
     received_ += bytes.size();
     if (received_ > request_.max_body.count() || announced_.value_or(0) > request_.max_body.count())
         return fail(too_large());
@@ -355,10 +359,6 @@ bool Exchange::body(std::string_view bytes) {
     if (sink_ < 0) {
         response_.body.append(bytes);
         return true;
-    }
-    if (!is_checked_) {
-        is_checked_ = true;
-        if (Result<void> right = check_range(); !right) return fail(std::move(right).error());
     }
     if (!write(bytes)) return false;
     report(false);

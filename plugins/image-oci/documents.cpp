@@ -219,6 +219,11 @@ std::string_view plain_type(std::string_view text) {
     return text;
 }
 
+/// What a plain file server says of any JSON.
+bool says_nothing(std::string_view type) {
+    return type.empty() || type == "application/json" || type == "application/octet-stream";
+}
+
 Error is_schema_1() {
     return refused(
         "the image is in the format of 2015 (schema 1), which has no digests of its parts",
@@ -246,9 +251,7 @@ std::string Platform::text() const {
 Result<ManifestDocument> parse_manifest(std::string_view text, std::string_view content_type) {
     const std::string what = "the manifest";
     const std::string_view said = plain_type(content_type);
-    // What a plain file server says of any JSON says nothing.
-    const bool says_nothing =
-        said.empty() || said == "application/json" || said == "application/octet-stream";
+    const bool is_vague = says_nothing(said);
     if (media_type_of(said) == MediaType::schema_1) return is_schema_1();
     const Json json = BANGER_TRY(read_object(text, what));
     const std::string own = BANGER_TRY(text_of(json, "mediaType", what));
@@ -256,10 +259,10 @@ Result<ManifestDocument> parse_manifest(std::string_view text, std::string_view 
     if (version && version->is_number_integer() && *version == 1) return is_schema_1();
     if (!version || !version->is_number_integer() || *version != 2)
         return damaged(what + " is not of schema version 2");
-    if (!says_nothing && !own.empty() && own != said)
+    if (!is_vague && !own.empty() && own != said)
         return damaged(what + " says that it is " + banger::quoted(own) +
                        ", but was announced as " + banger::quoted(said));
-    const std::string type(says_nothing ? std::string_view(own) : said);
+    const std::string type(is_vague ? std::string_view(own) : said);
     switch (media_type_of(type)) {
         case MediaType::index:
             return ManifestDocument(BANGER_TRY(index_of(json, "the index")));
@@ -272,6 +275,13 @@ Result<ManifestDocument> parse_manifest(std::string_view text, std::string_view 
     }
     return refused(what + " is of an unknown kind, " + banger::quoted(type),
                    "Check that the reference names an image.");
+}
+
+Result<void> check_content_type(std::string_view content_type, const Descriptor& descriptor) {
+    const std::string_view said = plain_type(content_type);
+    if (says_nothing(said) || said == plain_type(descriptor.media_type)) return ok();
+    return damaged("the manifest was announced as " + banger::quoted(descriptor.media_type) +
+                   ", but sent as " + banger::quoted(said));
 }
 
 Result<Index> parse_layout_index(std::string_view text) {

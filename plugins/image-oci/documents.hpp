@@ -63,6 +63,10 @@ struct Manifest {
 using ManifestDocument = std::variant<Index, Manifest>;
 Result<ManifestDocument> parse_manifest(std::string_view text, std::string_view content_type);
 
+/// Errc::corrupt when `content_type` says that a document is something else than its descriptor
+/// says.
+Result<void> check_content_type(std::string_view content_type, const Descriptor& descriptor);
+
 /// An index.json of a layout: an index that need not say what it is.
 Result<Index> parse_layout_index(std::string_view text);
 /// Errc::unsupported for a layout of another version than 1.

@@ -47,13 +47,7 @@ public:
         exact.tag.clear();
         exact.digest = descriptor.digest;
         SentDocument sent = BANGER_TRY(registries_.manifest(exact, call));
-        // It was announced as one thing: it must not be sent as another.
-        if (!sent.content_type.empty() &&
-            media_type_of(sent.content_type) != media_type_of(descriptor.media_type))
-            return Error(Errc::corrupt,
-                         "the manifest was announced as " + quoted(descriptor.media_type) +
-                             ", but sent as " + quoted(sent.content_type),
-                         "Report this to whoever runs the registry.");
+        BANGER_TRY(check_content_type(sent.content_type, descriptor));
         return std::move(sent.body);
     }
     Result<std::string> config(const Descriptor& descriptor, Call& call) override {

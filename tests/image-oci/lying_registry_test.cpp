@@ -472,7 +472,7 @@ TEST_F(LyingRegistry, tls_that_cannot_be_trusted_is_fatal) {
 
 TEST_F(LyingRegistry, mirrors_come_first_and_may_fail) {
     ScriptedRegistry mirror;
-    const auto under = [](std::string path) { return path.replace(0, 5, "/v2/proxy/x/"); };
+    const auto under = [](std::string path) { return path.replace(0, 5, "/v2/proxy/x"); };
     mirror.set("/v2/proxy/x/manifests/1", oci_manifest, made_.manifest);
     mirror.set(under(registry_.blob(made_.config)), layer_type, made_.config);
     options_.mirrors = {{registry_.host(), mirror.host(), "proxy/"}};

@@ -152,7 +152,7 @@ TEST_F(RealRegistry, images_of_both_families_by_tag_and_digest) {
     const MadeImage made(3);
     const std::string file = archive("image.tar", tar_of(layout_of(made)));
     const std::string place = "docker://" + host_and_port_ + "/team/";
-    copy({}, "oci-archive:" + file, place + "oci:1");
+    copy({"--preserve-digests"}, "oci-archive:" + file, place + "oci:1");
     copy({"--dest-compress"}, "oci-archive:" + file, place + "packed:1");
     copy({"--format", "v2s2"}, "oci-archive:" + file, place + "docker:1");
     for (const std::string name : {"oci", "packed", "docker"})
