@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <utility>
 
 #include "core/guest/json_reader.hpp"
 
@@ -117,11 +118,16 @@ std::optional<PortProtocol> parse_port_protocol(std::string_view word) {
     return find_word<PortProtocol>(protocol_words, word);
 }
 
-void FrameReader::append(std::string_view bytes) { pending_.append(bytes); }
+void FrameReader::append(std::string_view bytes) {
+    // Here and not at each frame: a stream of short frames would be moved again and again.
+    pending_.erase(0, start_);
+    scanned_ -= std::exchange(start_, 0);
+    pending_.append(bytes);
+}
 
 void FrameReader::clear() {
     pending_.clear();
-    scanned_ = 0;
+    start_ = scanned_ = 0;
     skipping_ = false;
 }
 
@@ -129,24 +135,24 @@ std::optional<std::string> FrameReader::next() {
     while (true) {
         const std::size_t end = pending_.find('\0', scanned_);
         if (end == std::string::npos) {
+            const std::size_t size = pending_.size() - start_;
             scanned_ = pending_.size();
-            if (skipping_ || pending_.size() > max_frame) {
+            if (skipping_ || size > max_frame) {
                 skipping_ = true;
-                skipped_ += pending_.size();
+                skipped_ += size;
                 pending_.clear();
-                scanned_ = 0;
+                start_ = scanned_ = 0;
             }
             return std::nullopt;
         }
-        std::string whole = pending_.substr(0, end);
-        pending_.erase(0, end + 1);
-        scanned_ = 0;
-        if (skipping_ || whole.size() > max_frame) {
+        const std::size_t begin = std::exchange(start_, end + 1);
+        scanned_ = start_;
+        if (skipping_ || end - begin > max_frame) {
             skipping_ = false;
-            skipped_ += whole.size();
+            skipped_ += end - begin;
             continue;
         }
-        if (!whole.empty()) return whole;
+        if (end > begin) return pending_.substr(begin, end - begin);
     }
 }
 
@@ -162,6 +168,10 @@ Result<AgentRequest> decode_request(std::string_view text) {
     AgentRequest request{.id = reader.integer("id"), .method = reader.string("method")};
     const json& parameters = reader.object("parameters");
     BANGER_TRY(reader.finish(true));
+    if (request.method == "Exec") {
+        request.parameters = dump_json(parameters);
+        return request;
+    }
     ObjectReader parameter_reader(parameters, "parameters");
     if (request.method == "Health") {
         const std::optional<Readiness> wait = parse_readiness(parameter_reader.string("wait"));

@@ -31,6 +31,7 @@
 ///   Stats    {} → GuestStats
 ///   Sync     {} → {}: answered when everything written so far is on the disks
 ///   Shutdown {} → {}: answered after a sync, just before the power goes down
+///   Exec     starts a command: core/guest/exec_protocol.hpp
 ///
 /// Everything the agent says is hostile to the host, and everything is bounded.
 namespace banger::guest {
@@ -112,6 +113,7 @@ struct AgentRequest {
     std::uint64_t id = 0;
     std::string method;
     Readiness wait = Readiness::none;  ///< of Health
+    std::string parameters = {};       ///< of Exec, for decode_exec()
 };
 
 /// An answer as the host sees it: either `error`, or the text of the parameters object, to be given
@@ -136,7 +138,8 @@ public:
 
 private:
     std::string pending_;
-    std::size_t scanned_ = 0;  ///< no NUL before this offset
+    std::size_t start_ = 0;    ///< of the first byte that was not taken
+    std::size_t scanned_ = 0;  ///< no NUL between there and here
     bool skipping_ = false;
     std::uint64_t skipped_ = 0;
 };

@@ -145,8 +145,8 @@ Result<void> become_image_init(BootState& state, const Timings& timings) {
     say((init ? "handing over to " + *init : std::string("the image has no init, staying")) + " " +
         timings.text());
     BANGER_TRY(switch_root(new_root));
+    if (!init) stay_as_init(state, begin_shutdown);
     state.reach(BootState::handed_over);
-    if (!init) stay_as_init(state);
     execl(init->c_str(), init->c_str(), nullptr);
     return Error::from_errno(errno, "starting " + *init);
 }

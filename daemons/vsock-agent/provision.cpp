@@ -10,6 +10,8 @@
 #include <optional>
 #include <vector>
 
+#include "daemons/vsock-agent/hand_over.hpp"
+
 namespace banger::agent {
 
 using guest::GuestIdentity;
@@ -180,6 +182,8 @@ Result<void> prepare_run(const ImageRoot& root) {
         BANGER_TRY(root.ensure_folder("run/sshd"));
         return {};
     }();
+    // Elsewhere the folder would make programs believe that systemd runs: sd_booted(3).
+    if (!has_systemd(root)) return outcome.result();
     // With the one interface not theirs, these would wait for a network until they give up.
     const UniqueFd units = BANGER_TRY(root.ensure_folder("run/systemd/system"));
     for (const char* unit :

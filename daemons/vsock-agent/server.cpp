@@ -59,13 +59,21 @@ UniqueFd open_signals() {
     sigaddset(&set, SIGCHLD);
     sigprocmask(SIG_BLOCK, &set, nullptr);
     signal(SIGPIPE, SIG_IGN);
+    // Whoever shuts the machine down ends us last; until then we tell how commands ended.
+    signal(SIGTERM, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
     return UniqueFd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
 }
 
 }  // namespace
 
-AgentServer::AgentServer(HostChannel channel, BootState& state, ShutDown shut_down)
-    : channel_(std::move(channel)), state_(state), signals_(open_signals()), shut_down_(shut_down) {
+AgentServer::AgentServer(HostChannel channel, BootState& state, ShutDown shut_down,
+                         std::string image_root)
+    : channel_(std::move(channel)),
+      state_(state),
+      signals_(open_signals()),
+      image_root_(std::move(image_root)),
+      shut_down_(shut_down) {
     if (!channel_.serial) return;
     // A port without a host is always "readable", so it is polled only while there is one; the
     // driver sends SIGIO when a host comes.
@@ -91,7 +99,9 @@ void AgentServer::run() {
             fds.push_back({peer.fd.get(), events, 0});
             polled.push_back(&peer);
         }
-        const int count = poll(fds.data(), fds.size(), is_watching_sshd() ? sshd_poll_ms : -1);
+        for (const Session& session : sessions_)
+            session.command->add_polls(fds, has_room(session));
+        const int count = poll(fds.data(), fds.size(), patience());
         if (count < 0 && errno != EINTR) return;
         if (fds[0].revents != 0) on_signal();
         eventfd_t ignored = 0;
@@ -103,6 +113,7 @@ void AgentServer::run() {
             if ((events & (POLLIN | POLLHUP | POLLERR)) != 0) read_from(*polled[at]);
         }
         look_for_sshd(fds[3].revents != 0);
+        pump_sessions();
         answer_waits();
         remove_gone_peers();
         shut_down_when_told();
@@ -135,6 +146,8 @@ void AgentServer::hang_up(Peer& peer) {
     peer.waits.clear();
     peer.is_there = false;
     ++peer.generation;
+    for (Session& session : sessions_)
+        if (session.peer == &peer) session.command->hang_up();
 }
 
 void AgentServer::read_from(Peer& peer) {
@@ -144,6 +157,10 @@ void AgentServer::read_from(Peer& peer) {
     if (count <= 0) return hang_up(peer);
     peer.reader.append({buffer.data(), static_cast<std::size_t>(count)});
     while (const std::optional<std::string> frame = peer.reader.next()) {
+        if (guest::is_session_frame(*frame)) {
+            take_session_frame(peer, *frame);
+            continue;
+        }
         const Result<AgentRequest> request = guest::decode_request(*frame);
         if (request) answer(peer, *request);
     }
@@ -176,6 +193,8 @@ void AgentServer::answer(Peer& peer, const AgentRequest& request) {
         start_sync(peer, request.id, false);
     else if (request.method == "Shutdown")
         start_sync(peer, request.id, true);
+    else if (request.method == "Exec")
+        start_session(peer, request);
     else
         peer.out += guest::encode_error(request.id, {Errc::unsupported, "no such method"});
 }
@@ -192,8 +211,90 @@ void AgentServer::start_sync(Peer& peer, std::uint64_t id, bool then_shut_down) 
         peer.out += guest::encode_error(id, {Errc::busy, "too many syncs at once"});
 }
 
+void AgentServer::start_session(Peer& peer, const AgentRequest& request) {
+    const Result<guest::ExecRequest> wanted = guest::decode_exec(request.parameters);
+    if (!wanted) {
+        peer.out += guest::encode_error(request.id, wanted.error());
+        return;
+    }
+    // Another host than the one before, whose going was not seen.
+    bool is_known = false;
+    for (Session& session : sessions_) {
+        if (session.peer != &peer) continue;
+        if (session.command->stream() != wanted->stream) session.command->hang_up();
+        is_known = is_known || session.command->id() == request.id;
+    }
+    Error refusal(Errc::wrong_state, "the machine is still booting");
+    if (sessions_.size() >= guest::max_sessions || is_known)
+        refusal = {Errc::busy, "too many commands run through the agent at once"};
+    else if (state_.is_reached(BootState::handed_over)) {
+        Result<std::unique_ptr<ExecSession>> command =
+            ExecSession::start(request.id, image_root_, *wanted);
+        if (command) {
+            peer.out += guest::encode_started(request.id, exec_window);
+            sessions_.push_back({&peer, peer.generation, *std::move(command)});
+            return;
+        }
+        refusal = command.error();
+    }
+    peer.out += guest::encode_error(request.id, refusal);
+}
+
+void AgentServer::take_session_frame(Peer& peer, const std::string& text) {
+    const Result<guest::SessionFrame> frame = guest::decode_session_frame(text);
+    if (!frame) return;
+    for (Session& session : sessions_) {
+        if (session.peer != &peer || session.command->id() != frame->session) continue;
+        if (frame->frame.kind == ExecKind::hang_up)
+            session.command->hang_up();
+        else
+            session.command->take(frame->frame);
+    }
+}
+
+bool AgentServer::has_room(const Session& session) {
+    return session.peer != nullptr && session.peer->out.size() < max_waiting_output;
+}
+
+void AgentServer::pump_sessions() {
+    // Another one is first each time, or one that floods the stream would starve the others.
+    if (sessions_.size() > 1) sessions_.splice(sessions_.end(), sessions_, sessions_.begin());
+    for (Session& session : sessions_) {
+        std::string nowhere;
+        Peer* const peer = session.peer;
+        const bool is_heard = peer != nullptr && peer->generation == session.generation;
+        session.command->pump(is_heard ? peer->out : nowhere);
+        if (is_heard && !peer->out.empty()) write_to(*peer);
+    }
+    std::erase_if(sessions_, [](const Session& session) { return session.command->is_over(); });
+}
+
+void AgentServer::end_session(int pid, int wait_status) {
+    for (Session& session : sessions_)
+        if (session.command->pid() == pid) session.command->on_exit(wait_status);
+}
+
+/// Until what has to be done without being woken for it.
+int AgentServer::patience() const {
+    std::int64_t patience = is_watching_sshd() ? sshd_poll_ms : -1;
+    for (const Session& session : sessions_) {
+        const std::uint64_t due = session.command->due_ms();
+        if (due == 0) continue;
+        const std::int64_t left =
+            std::max<std::int64_t>(static_cast<std::int64_t>(due - uptime_ms()), 0);
+        patience = patience < 0 ? left : std::min(patience, left);
+    }
+    return static_cast<int>(patience);
+}
+
 void AgentServer::on_child_exit() {
-    for (int pid = 0; (pid = waitpid(-1, nullptr, WNOHANG)) > 0;) {
+    // Looked at before it is reaped: until then its number is nobody else's.
+    for (siginfo_t info{};
+         waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0; info = {}) {
+        const pid_t pid = info.si_pid;
+        end_session(pid, info.si_code == CLD_EXITED ? W_EXITCODE(info.si_status, 0)
+                                                    : W_EXITCODE(0, info.si_status));
+        waitpid(pid, nullptr, 0);
         const auto found = syncs_.find(pid);
         if (found == syncs_.end()) continue;
         const SyncJob job = found->second;
@@ -274,14 +375,17 @@ void AgentServer::look_for_sshd(bool was_woken) {
 void AgentServer::remove_gone_peers() {
     std::erase_if(peers_, [&](const Peer& peer) {
         const bool is_wanted =
-            std::ranges::any_of(syncs_, [&](const auto& job) { return job.second.peer == &peer; });
+            std::ranges::any_of(syncs_,
+                                [&](const auto& job) { return job.second.peer == &peer; }) ||
+            std::ranges::any_of(sessions_, [&](const Session& s) { return s.peer == &peer; });
         return !peer.is_serial && !peer.is_there && !is_wanted;
     });
 }
 
 void AgentServer::shut_down_when_told() {
     if (!is_shutdown_asked_) return;
-    const bool is_told = std::ranges::all_of(peers_, [](const Peer& p) { return p.out.empty(); });
+    const bool is_told =
+        std::ranges::all_of(peers_, [](const Peer& p) { return p.out.empty() || !p.is_there; });
     if (!is_told) return;
     is_shutdown_asked_ = false;
     shut_down_(state_);

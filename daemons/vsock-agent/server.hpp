@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <list>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "core/guest/agent_protocol.hpp"
 #include "daemons/vsock-agent/boot_state.hpp"
 #include "daemons/vsock-agent/channel.hpp"
+#include "daemons/vsock-agent/exec_session.hpp"
 
 namespace banger::agent {
 
@@ -23,8 +25,10 @@ class AgentServer {
 public:
     /// `shut_down` (begin_shutdown() but in tests) is called when a host asked for it and was
     /// answered.
+    /// `image_root` is where commands run: see ExecSession::start().
     using ShutDown = void (*)(const BootState& state);
-    AgentServer(HostChannel channel, BootState& state, ShutDown shut_down);
+    AgentServer(HostChannel channel, BootState& state, ShutDown shut_down,
+                std::string image_root = "/proc/1/root");
     /// Returns when nothing can be served any more.
     void run();
 
@@ -43,6 +47,13 @@ private:
     };
     using Peers = std::list<Peer>;
 
+    /// A command, and who wants to hear of it: nobody when `generation` is over.
+    struct Session {
+        Peer* peer = nullptr;
+        std::uint64_t generation = 0;
+        std::unique_ptr<ExecSession> command;
+    };
+
     /// A child that syncs, and who wants to know.
     struct SyncJob {
         Peer* peer = nullptr;
@@ -59,6 +70,12 @@ private:
     void answer(Peer& peer, const guest::AgentRequest& request);
     void start_sync(Peer& peer, std::uint64_t id, bool then_shut_down);
     void on_child_exit();
+    void start_session(Peer& peer, const guest::AgentRequest& request);
+    void take_session_frame(Peer& peer, const std::string& frame);
+    void pump_sessions();
+    void end_session(int pid, int wait_status);
+    [[nodiscard]] static bool has_room(const Session& session);
+    [[nodiscard]] int patience() const;
     void answer_waits();
     void remove_gone_peers();
     [[nodiscard]] guest::GuestHealth health();
@@ -72,7 +89,9 @@ private:
     UniqueFd signals_;
     Peers peers_;
     std::map<int, SyncJob> syncs_;  ///< by pid
-    UniqueFd run_watch_;            ///< inotify on /run of the image, while sshd is awaited
+    std::list<Session> sessions_;
+    std::string image_root_;
+    UniqueFd run_watch_;  ///< inotify on /run of the image, while sshd is awaited
     std::uint64_t next_look_ms_ = 0;
     bool sshd_listens_ = false;
     bool is_shutdown_asked_ = false;

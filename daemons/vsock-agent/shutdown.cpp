@@ -24,15 +24,15 @@ namespace {
 constexpr int grace_ms = 5000;
 constexpr int step_ms = 20;
 
-/// Processes other than PID 1, ourselves and our agent that have a program: kernel threads have no
-/// command line, nor has a zombie.
+/// Processes other than PID 1, ourselves and the agent that have a program: kernel threads have no
+/// command line, nor has a zombie; the agent's begins with '@'.
 bool is_anyone_left() {
     const std::string self = std::to_string(getpid());
-    const std::string parent = std::to_string(getppid());
     return std::ranges::any_of(names_in("/proc"), [&](const std::string& name) {
         if (name.find_first_not_of("0123456789") != std::string::npos) return false;
-        if (name == "1" || name == self || name == parent) return false;
-        return !read_text("/proc/" + name + "/cmdline").value_or("").empty();
+        if (name == "1" || name == self) return false;
+        const std::string command = read_text("/proc/" + name + "/cmdline").value_or("");
+        return !command.empty() && command.front() != '@';
     });
 }
 
@@ -61,6 +61,7 @@ bool waits_for_signal(int number) {
 void end_all_processes() {
     signal(SIGTERM, SIG_IGN);
     kill(-1, SIGTERM);
+    kill(-1, SIGHUP);  // an interactive shell heeds only this one
     for (int waited = 0; waited < grace_ms && is_anyone_left(); waited += step_ms) {
         sleep_ms(step_ms);
     }

@@ -23,6 +23,7 @@ public:
         std::array<char, 4096> buffer{};
         while (true) {
             if (const std::optional<std::string> frame = reader_.next()) {
+                if (is_session_frame(*frame)) continue;
                 Result<AgentRequest> request = decode_request(*frame);
                 EXPECT_TRUE(request) << *frame;
                 return std::move(request).value();
@@ -40,6 +41,19 @@ public:
         }
     }
     void hang_up() { fd_.reset(); }
+    /// The next frame that is of a session.
+    SessionFrame session_frame() {
+        std::array<char, 4096> buffer{};
+        while (true) {
+            if (const std::optional<std::string> frame = reader_.next()) {
+                if (is_session_frame(*frame)) return decode_session_frame(*frame).value();
+                continue;
+            }
+            const ssize_t count = read(fd_.get(), buffer.data(), buffer.size());
+            if (count <= 0) return {};
+            reader_.append({buffer.data(), static_cast<std::size_t>(count)});
+        }
+    }
 
 private:
     UniqueFd fd_;
@@ -195,6 +209,144 @@ TEST_F(AgentClientTest, AGuestThatDoesNotReadCannotBlockUs) {
         last = client_->sync(std::chrono::steady_clock::now(), {});
     ASSERT_FALSE(last);
     EXPECT_EQ(last.error().code, Errc::unavailable);
+}
+
+// ---- sessions ----
+
+/// A guest that is asked for a command: its request's id.
+std::uint64_t start_for(Guest& g, std::uint32_t window = exec_window) {
+    const std::uint64_t id = g.request()->id;
+    g.say(encode_started(id, window));
+    return id;
+}
+
+ExecRequest any_command() {
+    ExecRequest request;
+    request.words = {"any"};
+    return request;
+}
+
+class SessionTest : public AgentClientTest {
+protected:
+    /// A started command whose guest is `guest_`, with our end of its client.
+    UniqueFd started(std::uint32_t window = exec_window) {
+        const std::jthread guest = guest_does([&](Guest& g) { session_ = start_for(g, window); });
+        const Result<AgentClient::Started> started = client_->exec(any_command(), late(), {});
+        EXPECT_TRUE(started);
+        std::array<int, 2> ends{};
+        EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()), 0);
+        client_->attach(started->session, UniqueFd(ends[1]));
+        return UniqueFd(ends[0]);
+    }
+    /// The next frame of a client; nothing at its end.
+    static std::optional<ExecFrame> next(const UniqueFd& client, ExecFrameReader& reader) {
+        while (true) {
+            if (std::optional<ExecFrame> frame = reader.next().value()) return frame;
+            std::array<char, 4096> buffer{};
+            const ssize_t count = read(client.get(), buffer.data(), buffer.size());
+            if (count <= 0) return std::nullopt;
+            reader.append({buffer.data(), static_cast<std::size_t>(count)});
+        }
+    }
+    static void say(const UniqueFd& client, ExecKind kind, std::string_view data = {}) {
+        const std::string bytes = framed_exec(kind, data);
+        ASSERT_EQ(send(client.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL),
+                  static_cast<ssize_t>(bytes.size()));
+    }
+    std::uint64_t session_ = 0;
+};
+
+TEST_F(SessionTest, AGuestThatSendsMoreThanItMayLosesTheSessionAlone) {
+    const UniqueFd client = started();
+    // The client reads nothing meanwhile: that is no reason to take more.
+    for (std::size_t sent = 0; sent <= 4 * exec_window; sent += max_exec_data)
+        guest_->say(
+            encode_session_frame(session_, ExecKind::output, std::string(max_exec_data, 'x')));
+    SessionFrame said;
+    while (said.frame.kind != ExecKind::hang_up)
+        said = guest_->session_frame();
+    const std::jthread guest = guest_does([&](Guest& g) { g.say(encode_reply(g.request()->id)); });
+    EXPECT_TRUE(client_->sync(late(), {})) << "others go on";
+    ExecFrameReader reader;
+    std::size_t bytes = 0;
+    std::optional<ExecFrame> last;
+    while (const std::optional<ExecFrame> frame = next(client, reader)) {
+        last = frame;
+        if (frame->kind == ExecKind::output) bytes += frame->data.size();
+    }
+    ASSERT_TRUE(last);
+    EXPECT_EQ(last->kind, ExecKind::failed);
+    EXPECT_EQ(failure_of(*last).code, Errc::corrupt);
+    EXPECT_LE(bytes, std::size_t{2} * exec_window);
+}
+
+TEST_F(SessionTest, AClientThatSendsMoreThanItMayIsHungUp) {
+    const UniqueFd client = started(100);
+    say(client, ExecKind::input, std::string(100, 'x'));
+    say(client, ExecKind::input, "y");
+    EXPECT_EQ(guest_->session_frame().frame, (ExecFrame{ExecKind::input, std::string(100, 'x')}));
+    EXPECT_EQ(guest_->session_frame().frame.kind, ExecKind::hang_up);
+    ExecFrameReader reader;
+    EXPECT_FALSE(next(client, reader));
+}
+
+TEST_F(SessionTest, CreditIsHandedOnAndBounded) {
+    const UniqueFd client = started(100);
+    ExecFrameReader reader;
+    guest_->say(encode_session_frame(session_, ExecKind::credit, credit_data(50)));
+    EXPECT_EQ(credit_of(*next(client, reader)), 50U);
+    guest_->say(encode_session_frame(session_, ExecKind::credit, credit_data(0xffffffff)));
+    EXPECT_EQ(credit_of(*next(client, reader)), exec_window - 150);
+    guest_->say(encode_session_frame(session_, ExecKind::credit, credit_data(1)));
+    guest_->say(encode_session_frame(session_, ExecKind::exit, "\x07"));
+    EXPECT_EQ(*next(client, reader), (ExecFrame{ExecKind::exit, "\x07"}));
+    EXPECT_FALSE(next(client, reader)) << "nothing follows an exit";
+}
+
+TEST_F(SessionTest, ASessionOfAPredecessorIsHungUp) {
+    guest_->say(encode_session_frame(12345, ExecKind::output, "who is there?"));
+    const SessionFrame said = guest_->session_frame();
+    EXPECT_EQ(said, (SessionFrame{12345, {ExecKind::hang_up, ""}}));
+}
+
+TEST_F(SessionTest, NonsenseFromAGuestEndsNothingAndCostsNothing) {
+    const UniqueFd client = started();
+    for (const ExecKind kind : {ExecKind::input, ExecKind::hang_up, ExecKind::failed})
+        guest_->say(encode_session_frame(session_, kind));
+    guest_->say(std::string("\1\1\1\0\1\xff\0\1\0", 8));
+    guest_->say(encode_session_frame(session_, ExecKind::exit, "\x01"));
+    guest_->say(encode_session_frame(session_, ExecKind::exit, "\x02"));
+    guest_->say(encode_session_frame(session_, ExecKind::output, "after the end"));
+    ExecFrameReader reader;
+    EXPECT_EQ(*next(client, reader), (ExecFrame{ExecKind::exit, "\x01"}));
+    EXPECT_FALSE(next(client, reader));
+}
+
+TEST_F(SessionTest, ARefusedCommandLeavesNothing) {
+    for (std::size_t time = 0; time < 2 * max_sessions; ++time) {
+        const std::jthread guest = guest_does([](Guest& g) {
+            g.say(encode_error(g.request()->id, {Errc::not_found, "no such user"}));
+        });
+        ASSERT_EQ(client_->exec(any_command(), late(), {}).error().code, Errc::not_found);
+    }
+}
+
+TEST_F(SessionTest, AMachineThatGoesIsToldToEveryClient) {
+    const UniqueFd client = started();
+    guest_->hang_up();
+    ExecFrameReader reader;
+    const std::optional<ExecFrame> last = next(client, reader);
+    ASSERT_TRUE(last);
+    EXPECT_EQ(failure_of(*last).code, Errc::unavailable);
+    EXPECT_THAT(failure_of(*last).message, HasSubstr("machine went away"));
+    EXPECT_TRUE(client_->is_broken());
+}
+
+TEST_F(SessionTest, ADaemonThatLeavesSaysSo) {
+    const UniqueFd client = started();
+    client_.reset();
+    ExecFrameReader reader;
+    EXPECT_THAT(failure_of(*next(client, reader)).message, HasSubstr("bangerd"));
 }
 
 }  // namespace

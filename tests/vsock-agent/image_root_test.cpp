@@ -60,8 +60,17 @@ TEST_F(ImageRootTest, FindsTheInitThatStartsSomething) {
     folder("sbin");
     link("sbin/init", "/bin/busybox");
     EXPECT_EQ(find_image_init(root()), std::nullopt) << "a container image's busybox";
+    file("etc/inittab", "::sysinit:/sbin/openrc sysinit\n");
+    EXPECT_EQ(find_image_init(root()), std::nullopt) << "alpine's base has that, but no OpenRC";
     file("sbin/openrc", "", 0755);
     EXPECT_EQ(find_image_init(root()), "/sbin/init");
+}
+
+TEST_F(ImageRootTest, AnInitThatHasNothingToFollowGetsOursInItsPlace) {
+    file("sbin/init", "#!/bin/sh\n", 0755);
+    EXPECT_EQ(find_image_init(root()), std::nullopt);
+    file("etc/inittab", "id:2:initdefault:\n");
+    EXPECT_EQ(find_image_init(root()), "/sbin/init") << "sysvinit";
 }
 
 TEST_F(ImageRootTest, FindsSystemdWithAndWithoutItsLink) {
