@@ -23,9 +23,9 @@ Result<guest::GuestHealth> Machines::health(const std::string& name, bool wait,
     const Roles3 roles = BANGER_TRY(roles_of(vm));
     const Clock::time_point deadline =
         Clock::now() + (wait ? std::chrono::milliseconds(parts_.ready_deadline) : 5000ms);
-    const KeyedLock::Guard turn = BANGER_TRY(agents_.acquire_until(vm.id.str(), deadline, stop));
-    guest::AgentClient agent(BANGER_TRY(roles.backend->connect_agent(*vm.process)));
-    return agent.health(wait ? guest::Readiness::ready : guest::Readiness::none, deadline, stop);
+    const std::shared_ptr<guest::AgentClient> agent =
+        BANGER_TRY(lines_.get(*roles.backend, *vm.process, deadline, stop));
+    return agent->health(wait ? guest::Readiness::ready : guest::Readiness::none, deadline, stop);
 }
 
 template <class T>
@@ -35,14 +35,9 @@ Result<T> Machines::ask_agent(
     if (!vm.process) return not_running(vm);
     const Roles3 roles = BANGER_TRY(roles_of(vm));
     const Clock::time_point deadline = Clock::now() + answer_time;
-    // Whoever waits for the guest to become ready has it for longer than that.
-    const Result<KeyedLock::Guard> turn = agents_.acquire_until(vm.id.str(), deadline, stop);
-    if (!turn && turn.error().code == Errc::busy)
-        return Error(Errc::busy, "the guest's agent is talking to somebody else",
-                     "Try again in a moment.");
-    if (!turn) return turn.error();
-    guest::AgentClient agent(BANGER_TRY(roles.backend->connect_agent(*vm.process)));
-    return (agent.*question)(deadline, stop);
+    const std::shared_ptr<guest::AgentClient> agent =
+        BANGER_TRY(lines_.get(*roles.backend, *vm.process, deadline, stop));
+    return ((*agent).*question)(deadline, stop);
 }
 
 Result<MachineUsage> Machines::usage(const std::string& name, std::stop_token stop) {

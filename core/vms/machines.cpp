@@ -441,11 +441,11 @@ Result<void> Machines::start_process(VmRecord& vm, const Roles3& roles, std::sto
 
 Result<void> Machines::wait_until_ready(const VmRecord& vm, const Roles3& roles, Call& call) {
     // A VMM that ends closes the agent's stream, so this wait never outlives the machine.
-    const KeyedLock::Guard turn = BANGER_TRY(agents_.acquire(vm.id.str(), call.stop()));
-    guest::AgentClient agent(BANGER_TRY(roles.backend->connect_agent(*vm.process)));
     const Clock::time_point deadline = Clock::now() + parts_.ready_deadline;
+    const std::shared_ptr<guest::AgentClient> agent =
+        BANGER_TRY(lines_.get(*roles.backend, *vm.process, deadline, call.stop()));
     const Result<guest::GuestHealth> health =
-        agent.health(guest::Readiness::ready, deadline, call.stop());
+        agent->health(guest::Readiness::ready, deadline, call.stop());
     if (!health) {
         if (health.error().code == Errc::cancelled) return health.error();
         return not_ready(vm, roles, health.error());
@@ -541,9 +541,9 @@ Result<void> Machines::shut_down_guest(const VmRecord& vm, const Roles3& roles,
     if (!pidfd) return ok();
     const Clock::time_point deadline = Clock::now() + parts_.stop_deadline;
     const auto ask = [&]() -> Result<void> {
-        const KeyedLock::Guard turn = BANGER_TRY(agents_.acquire(vm.id.str(), stop));
-        guest::AgentClient agent(BANGER_TRY(roles.backend->connect_agent(*vm.process)));
-        return agent.shutdown(deadline, stop);
+        const std::shared_ptr<guest::AgentClient> agent =
+            BANGER_TRY(lines_.get(*roles.backend, *vm.process, deadline, stop));
+        return agent->shutdown(deadline, stop);
     };
     const Result<void> asked = ask();
     if (!asked && asked.error().code == Errc::cancelled) return asked;
@@ -620,6 +620,7 @@ Result<void> Machines::take_down(VmRecord& vm, const Roles3& roles) {
         const bool has_ended = killed.has_value();
         step(ResourceKind::process, std::move(killed), "ending the VMM");
         if (pidfd) reap_if_child(*pidfd);
+        lines_.drop(vm.id);
         if (has_ended) vm.process.reset();
     } else {
         // start() failed or never came back: remove() finds what it may have left.

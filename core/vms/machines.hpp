@@ -21,6 +21,8 @@
 #include "core/images/image_store.hpp"
 #include "core/plugins/registry.hpp"
 #include "core/store/store.hpp"
+#include "core/vms/agent_lines.hpp"
+#include "core/vms/exec.hpp"
 
 namespace banger::images {
 class DiskBytes;
@@ -183,6 +185,10 @@ public:
     /// What listens in the guest. The same deadline.
     Result<Listeners> ports(const std::string& vm, std::stop_token stop);
 
+    /// Starts a command through the guest's agent, with what the machine's image says about
+    /// environment, folder, user and entrypoint. Returns when it runs.
+    Result<GuestCommand> exec(const std::string& vm, const ExecWish& wish, std::stop_token stop);
+
     /// The console of a machine that was started at least once.
     Result<UniqueFd> console(const std::string& vm);
 
@@ -260,8 +266,7 @@ private:
 
     Parts parts_;
     KeyedLock machines_;
-    /// The agent's channel of a virtio-serial machine has one end: one conversation at a time.
-    KeyedLock agents_;
+    AgentLines lines_;
 };
 
 /// Gives a plugin that was just loaded what core remembers of it, so that it adopts what lives and

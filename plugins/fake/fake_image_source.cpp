@@ -11,7 +11,9 @@
 #include <climits>
 #include <condition_variable>
 #include <cstring>
+#include <nlohmann/json.hpp>
 
+#include "core/base/file.hpp"
 #include "core/base/process.hpp"
 
 namespace banger {
@@ -22,6 +24,8 @@ using namespace std::string_view_literals;
 using Words = std::set<std::string, std::less<>>;
 
 constexpr std::string_view prefix = "fake:";
+/// A tar archive of the host's, by its path: an image that boots, for the boot tests.
+constexpr std::string_view tar_prefix = "fake:tar=";
 constexpr std::array known_words{"slow"sv, "stall"sv, "fail"sv,     "fail-fetch"sv,
                                  "lie"sv,  "short"sv, "no-digest"sv};
 
@@ -146,6 +150,26 @@ std::string kernel_tree() {
     return finished(std::move(tar));
 }
 
+/// What stands beside the archive in PATH.json, as image configurations have it.
+Result<RunConfig> run_config_beside(const std::string& path) {
+    const Result<std::string> text = read_file(path + ".json", ByteCount::kib(64));
+    if (!text)
+        return text.error().code == Errc::not_found ? RunConfig{} : Result<RunConfig>(text.error());
+    const nlohmann::json json = nlohmann::json::parse(*text, nullptr, false);
+    if (!json.is_object()) return Error(Errc::corrupt, path + ".json is not an object");
+    RunConfig config;
+    try {
+        config.environment = json.value("Env", config.environment);
+        config.working_folder = json.value("WorkingDir", "");
+        config.user = json.value("User", "");
+        config.entrypoint = json.value("Entrypoint", config.entrypoint);
+        config.command = json.value("Cmd", config.command);
+    } catch (const nlohmann::json::exception& wrong) {
+        return Error(Errc::corrupt, path + ".json: " + wrong.what());
+    }
+    return config;
+}
+
 Digest digest_of(std::string_view bytes) {
     std::array<unsigned char, 32> sum{};
     unsigned size = 0;
@@ -199,10 +223,34 @@ FakeImageSource::Bytes FakeImageSource::bytes_of(const std::string& name) {
     return bytes;
 }
 
+Result<Resolution> FakeImageSource::resolve_tar(const std::string& reference) {
+    const std::string path = reference.substr(tar_prefix.size());
+    const Bytes bytes =
+        std::make_shared<const std::string>(BANGER_TRY(read_file(path, ByteCount::mib(256))));
+    {
+        const std::lock_guard lock(mutex_);
+        made_[reference] = bytes;
+    }
+    ArtifactManifest manifest;
+    manifest.kind = ArtifactKind::image;
+    manifest.reference = reference;
+    manifest.suggested_name = path.substr(path.rfind('/') + 1);
+    manifest.suggested_name.resize(
+        std::min(manifest.suggested_name.find('.'), manifest.suggested_name.size()));
+    manifest.distro = "fake";
+    manifest.architecture = "amd64";
+    manifest.provenance = "a file of the host's";
+    manifest.run_config = BANGER_TRY(run_config_beside(path));
+    manifest.parts.push_back(
+        {PartFormat::tar_layer, digest_of(*bytes), ByteCount::bytes(bytes->size()), reference});
+    return Resolution(std::move(manifest));
+}
+
 Result<Resolution> FakeImageSource::resolve(const ResolveRequest& request, Call& call) {
     if (!request.reference.starts_with(prefix))
         return Error(Errc::not_found, "not a reference of the fake source");
     BANGER_TRY(failpoints_.pass("image-source.resolve", call.stop()));
+    if (request.reference.starts_with(tar_prefix)) return resolve_tar(request.reference);
     const Reference reference = BANGER_TRY(parse_reference(request.reference));
     if (reference.name == alias && request.kind == ArtifactKind::image)
         return Resolution(Redirect{"fake:small", alias.data(), "", "small by another name", ""});
@@ -245,9 +293,11 @@ Result<void> FakeImageSource::fetch(const ArtifactManifest& manifest, std::size_
         return Error(Errc::invalid_argument, "the image has no such part");
     if (!manifest.reference.starts_with(prefix))
         return Error(Errc::invalid_argument, "not a reference of the fake source");
-    const Reference reference = BANGER_TRY(parse_reference(manifest.reference));
-    if (manifest.parts[part].locator != reference.name ||
-        std::ranges::find(products, reference.name, &Product::name) == products.end())
+    const bool is_tar = manifest.reference.starts_with(tar_prefix);
+    const Reference reference = is_tar ? Reference{manifest.reference, {}}
+                                       : BANGER_TRY(parse_reference(manifest.reference));
+    if (!is_tar && (manifest.parts[part].locator != reference.name ||
+                    std::ranges::find(products, reference.name, &Product::name) == products.end()))
         return Error(Errc::invalid_argument, "the part is none of fake's", "Resolve it again.");
     const Bytes bytes = bytes_of(reference.name);
     if (resume_from > bytes->size())

@@ -27,6 +27,7 @@ private:
     using Bytes = std::shared_ptr<const std::string>;
     /// The part of that name; made at the first call.
     Bytes bytes_of(const std::string& name);
+    Result<Resolution> resolve_tar(const std::string& reference);
 
     Failpoints& failpoints_;
     std::mutex mutex_;

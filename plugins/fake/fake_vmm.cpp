@@ -4,6 +4,13 @@
 // RUN_FOLDER/agent.sock, writes RUN_FOLDER/process, says "ready" on standard output, and then
 // speaks the guest agent's protocol (one JSON object and a NUL a frame) until it is asked to shut
 // down. Failures are a line on standard output and exit status 1.
+//
+// Its guest has no sshd; the agent's Exec knows these commands, and everything else is not found:
+//   (none: a shell) or cat    gives its input back, until that ends
+//   exit N                    ends so
+//   say WORD…, complain WORD… on standard output, on standard error
+//   request                   what was asked of the agent, as JSON
+//   wait                      until a signal
 
 #include <fcntl.h>
 #include <poll.h>
@@ -13,27 +20,38 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/base/file.hpp"
 #include "core/base/process.hpp"
+#include "core/guest/agent_protocol.hpp"
+#include "core/guest/exec_protocol.hpp"
 
 namespace banger {
 namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::size_t max_frame = 64 << 10;
+/// A command that has not ended.
+struct Session {
+    std::string input;  ///< not given back yet
+    bool has_input_ended = false;
+    std::uint64_t output_left = exec_window;  ///< what the host takes
+};
 
 struct Connection {
     UniqueFd fd;
-    std::string pending;
+    guest::FrameReader frames;
+    std::map<std::uint64_t, Session> sessions = {};
 };
 
 class Guest {
@@ -53,6 +71,10 @@ private:
     /// False when the connection ends.
     bool read(Connection& connection);
     void answer(Connection& connection, std::string_view frame);
+    static void start_command(Connection& connection, std::uint64_t id, const Json& parameters);
+    static void take(Connection& connection, const guest::SessionFrame& said);
+    static void send(Connection& connection, std::string_view bytes);
+    static void end(Connection& connection, std::uint64_t id, int status);
     [[nodiscard]] Json health() const;
 
     const std::string id_;
@@ -117,7 +139,7 @@ void Guest::serve() {
         connections_ = std::move(alive);
         if (waits[0].revents == 0) continue;
         UniqueFd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-        if (fd) connections_.push_back({std::move(fd), ""});
+        if (fd) connections_.push_back({std::move(fd), {}});
     }
     say("fake guest powers off");
 }
@@ -127,12 +149,89 @@ bool Guest::read(Connection& connection) {
     const ssize_t got = ::read(connection.fd.get(), buffer, sizeof buffer);
     if (got < 0) return errno == EAGAIN || errno == EINTR;
     if (got == 0) return false;
-    connection.pending.append(buffer, static_cast<std::size_t>(got));
-    for (std::size_t end; (end = connection.pending.find('\0')) != std::string::npos;) {
-        answer(connection, connection.pending.substr(0, end));
-        connection.pending.erase(0, end + 1);
+    connection.frames.append({buffer, static_cast<std::size_t>(got)});
+    while (const std::optional<std::string> frame = connection.frames.next()) {
+        if (!guest::is_session_frame(*frame)) {
+            answer(connection, *frame);
+            continue;
+        }
+        const Result<guest::SessionFrame> said = guest::decode_session_frame(*frame);
+        if (said) take(connection, *said);
     }
-    return connection.pending.size() <= max_frame;
+    return true;
+}
+
+void Guest::send(Connection& connection, std::string_view bytes) {
+    while (!bytes.empty()) {
+        const ssize_t count = ::send(connection.fd.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+        if (count > 0) bytes.remove_prefix(static_cast<std::size_t>(count));
+        if (count >= 0 || errno == EINTR) continue;
+        pollfd room{connection.fd.get(), POLLOUT, 0};
+        // A host that does not read for that long gets no more.
+        if (errno != EAGAIN || ::poll(&room, 1, 10'000) <= 0) return;
+    }
+}
+
+void Guest::end(Connection& connection, std::uint64_t id, int status) {
+    connection.sessions.erase(id);
+    send(connection, guest::encode_session_frame(id, ExecKind::exit,
+                                                 std::string(1, static_cast<char>(status))));
+}
+
+void Guest::start_command(Connection& connection, std::uint64_t id, const Json& parameters) {
+    const Result<guest::ExecRequest> request = guest::decode_exec(parameters.dump());
+    if (!request) return send(connection, guest::encode_error(id, request.error()));
+    send(connection, guest::encode_started(id, exec_window));
+    const std::vector<std::string>& words = request->words;
+    const std::string program = words.empty() ? "cat" : words[0];
+    std::string rest;
+    for (std::size_t at = 1; at < words.size(); ++at)
+        rest += (at > 1 ? " " : "") + words[at];
+    const auto say = [&](ExecKind kind, const std::string& text) {
+        send(connection, guest::encode_session_frame(id, kind, text.substr(0, max_exec_data)));
+    };
+    if (program == "cat" || program == "wait") {
+        connection.sessions[id];
+        return;
+    }
+    int status = 0;
+    if (program == "exit")
+        status = std::atoi(rest.c_str());
+    else if (program == "say")
+        say(ExecKind::output, rest + "\n");
+    else if (program == "complain")
+        say(ExecKind::error_output, rest + "\n");
+    else if (program == "request")
+        say(ExecKind::output, parameters.dump() + "\n");
+    else {
+        say(ExecKind::error_output, "banger: " + program + ": No such file or directory\n");
+        status = 127;
+    }
+    end(connection, id, status);
+}
+
+void Guest::take(Connection& connection, const guest::SessionFrame& said) {
+    const auto found = connection.sessions.find(said.session);
+    if (found == connection.sessions.end()) return;
+    Session& session = found->second;
+    const ExecFrame& frame = said.frame;
+    if (frame.kind == ExecKind::hang_up) return end(connection, said.session, 128 + SIGHUP);
+    if (frame.kind == ExecKind::signal)
+        return end(connection, said.session, 128 + static_cast<unsigned char>(frame.data[0]));
+    if (frame.kind == ExecKind::input) session.input += frame.data;
+    if (frame.kind == ExecKind::input_end) session.has_input_ended = true;
+    if (frame.kind == ExecKind::credit) session.output_left += credit_of(frame);
+    while (!session.input.empty() && session.output_left > 0) {
+        const std::string part =
+            session.input.substr(0, std::min<std::uint64_t>(max_exec_data, session.output_left));
+        session.input.erase(0, part.size());
+        session.output_left -= part.size();
+        send(connection, guest::encode_session_frame(said.session, ExecKind::output, part));
+        send(connection,
+             guest::encode_session_frame(said.session, ExecKind::credit,
+                                         credit_data(static_cast<std::uint32_t>(part.size()))));
+    }
+    if (session.has_input_ended && session.input.empty()) end(connection, said.session, 0);
 }
 
 Json Guest::health() const {
@@ -171,14 +270,15 @@ void Guest::answer(Connection& connection, std::string_view frame) {
                                {"memory_available_bytes", 1 << 27},
                                {"root", usage},
                                {"work", usage}};
+    } else if (method == "Exec") {
+        return start_command(connection, request["id"], request["parameters"]);
     } else if (method == "Shutdown") {
         is_on_ = false;
     } else if (method != "Sync") {
         reply = {{"id", request["id"]},
                  {"error", {{"code", "unsupported"}, {"message", "no such method"}}}};
     }
-    const std::string text = reply.dump() + '\0';
-    static_cast<void>(write_all(connection.fd.get(), text));
+    send(connection, reply.dump() + '\0');
 }
 
 int run(int argc, char** argv) {
