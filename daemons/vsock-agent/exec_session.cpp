@@ -231,7 +231,7 @@ void ExecSession::take(const ExecFrame& frame) {
             return;
         case ExecKind::signal: {
             const int number = static_cast<unsigned char>(frame.data[0]);
-            if (!has_exited_ && number > 0 && number < 32) kill(-pid_, number);
+            if (!has_exited_ && number > 0 && number < 32) signal_group(number);
             return;
         }
         case ExecKind::window:
@@ -245,10 +245,15 @@ void ExecSession::take(const ExecFrame& frame) {
     }
 }
 
+/// One that has only just been forked leads no group yet.
+void ExecSession::signal_group(int number) const {
+    if (kill(-pid_, number) != 0) kill(pid_, number);
+}
+
 void ExecSession::on_exit(int wait_status) {
     // Whoever is left of a session that was hung up goes too. Its leader is not reaped yet, so the
     // number is its own.
-    if (is_hung_up()) kill(-pid_, SIGKILL);
+    if (is_hung_up()) signal_group(SIGKILL);
     has_exited_ = true;
     status_ = status_of(wait_status);
     exited_at_ms_ = uptime_ms();
@@ -261,7 +266,7 @@ void ExecSession::hang_up() {
     input_fd_.reset();
     for (Output& output : outputs_)
         output.fd.reset();
-    if (!has_exited_) kill(-pid_, SIGHUP);
+    if (!has_exited_) signal_group(SIGHUP);
 }
 
 void ExecSession::add_polls(std::vector<pollfd>& fds, bool has_room) const {
@@ -314,7 +319,7 @@ void ExecSession::pump(std::string& out) {
     if (is_over_) return;
     if (is_hung_up()) {
         if (!has_exited_ && uptime_ms() >= kill_at_ms_) {
-            kill(-pid_, SIGKILL);
+            signal_group(SIGKILL);
             kill_at_ms_ = uptime_ms() + hang_up_grace_ms;
         }
         is_over_ = has_exited_;

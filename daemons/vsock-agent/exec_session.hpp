@@ -60,6 +60,7 @@ private:
     };
 
     ExecSession(std::uint64_t id, std::uint64_t stream) : id_(id), stream_(stream) {}
+    void signal_group(int number) const;
     void feed(std::string& out);
     /// True when there was nothing to read at this moment.
     bool drain(Output& output, std::string& out);

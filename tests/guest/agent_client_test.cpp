@@ -284,8 +284,11 @@ TEST_F(SessionTest, AClientThatSendsMoreThanItMayIsHungUp) {
     const UniqueFd client = started(100);
     say(client, ExecKind::input, std::string(100, 'x'));
     say(client, ExecKind::input, "y");
-    EXPECT_EQ(guest_->session_frame().frame, (ExecFrame{ExecKind::input, std::string(100, 'x')}));
-    EXPECT_EQ(guest_->session_frame().frame.kind, ExecKind::hang_up);
+    SessionFrame said;
+    while (said.frame.kind != ExecKind::hang_up) {
+        said = guest_->session_frame();
+        EXPECT_NE(said.frame.data, "y");
+    }
     ExecFrameReader reader;
     EXPECT_FALSE(next(client, reader));
 }
