@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "core/client/exchange.hpp"
 #include "core/rpc/role_fields.hpp"
 #include "core/rpc/wait.hpp"
 
@@ -40,6 +41,8 @@ Error not_running(const std::string& path, int number) {
         "Start it, or run `banger doctor`."};
 }
 
+}  // namespace
+
 Result<void> send_all(int socket, std::string_view bytes, const rpc::WaitLimits& limits) {
     while (!bytes.empty()) {
         const ssize_t sent =
@@ -58,6 +61,8 @@ Result<void> send_all(int socket, std::string_view bytes, const rpc::WaitLimits&
     }
     return {};
 }
+
+namespace {
 
 /// The next whole message.
 Result<std::string> receive(int socket, rpc::MessageSplitter& splitter,
@@ -81,6 +86,10 @@ Result<std::string> receive(int socket, rpc::MessageSplitter& splitter,
 }  // namespace
 
 Result<Connection> Connection::connect(const std::string& path, std::chrono::milliseconds timeout) {
+    return Connection(BANGER_TRY(connect_to(path, timeout)));
+}
+
+Result<UniqueFd> connect_to(const std::string& path, std::chrono::milliseconds timeout) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     if (path.empty() || path.size() >= sizeof address.sun_path)
@@ -106,7 +115,7 @@ Result<Connection> Connection::connect(const std::string& path, std::chrono::mil
         if (number == ENOENT || number == ECONNREFUSED) return not_running(path, number);
         return Error::from_errno(number, "connecting to bangerd at " + path);
     }
-    return Connection(std::move(socket));
+    return socket;
 }
 
 Error Connection::misfit(const Error& error) {

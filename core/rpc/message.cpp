@@ -2,6 +2,7 @@
 
 #include "core/base/names.hpp"
 #include "core/rpc/fields.hpp"
+#include "core/rpc/upgrade.hpp"
 
 namespace banger::rpc {
 
@@ -81,7 +82,21 @@ Result<std::string> write_message(const ReplyMessage& reply) {
     return bounded(Json(std::move(object)).text());
 }
 
+Result<std::string> write_upgrade(std::string_view method, const Json& parameters) {
+    Json::Object object;
+    add(object, "method", Json(method));
+    add(object, "parameters", parameters);
+    add(object, "upgrade", Json(true));
+    return bounded(Json(std::move(object)).text());
+}
+
 Result<CallMessage> read_call(std::string_view text) {
+    AnyCall any = BANGER_TRY(read_any_call(text));
+    if (any.is_upgrade) return Error(Errc::corrupt, "a call asks for another protocol");
+    return std::move(any.call);
+}
+
+Result<AnyCall> read_any_call(std::string_view text) {
     const Json json = BANGER_TRY(read_message(text));
     for (const JsonMember& member : *json.if_object())
         if (member.name != "method" && member.name != "parameters" && member.name != "more" &&
@@ -97,11 +112,12 @@ Result<CallMessage> read_call(std::string_view text) {
     const std::size_t dot = call.method.rfind('.');
     if (dot == call.method.npos || dot == 0 || dot + 1 == call.method.size())
         return Error(Errc::corrupt, quoted(call.method) + " is not INTERFACE.METHOD");
-    if (BANGER_TRY(read_flag(json, "upgrade")))
-        return Error(Errc::corrupt, "a call asks for another protocol");
     if (call.more && call.oneway)
         return Error(Errc::corrupt, "a call wants several replies and none");
-    return call;
+    const bool is_upgrade = BANGER_TRY(read_flag(json, "upgrade"));
+    if (is_upgrade && (call.more || call.oneway))
+        return Error(Errc::corrupt, "a call asks for another protocol, and not for one reply");
+    return AnyCall{std::move(call), is_upgrade};
 }
 
 Result<ReplyMessage> read_reply(std::string_view text) {

@@ -20,6 +20,7 @@
 #include "core/base/names.hpp"
 #include "core/rpc/idl.hpp"
 #include "core/rpc/role_fields.hpp"
+#include "core/rpc/upgrade.hpp"
 #include "varlink/org.varlink.service.hpp"
 
 namespace banger::rpc {
@@ -121,6 +122,8 @@ public:
     void report(const Progress& /*progress*/) override {}
     [[nodiscard]] bool wants_more() const override { return false; }
     Result<void> send(Json /*parameters*/) override { return {}; }
+    [[nodiscard]] bool wants_upgrade() const override { return false; }
+    void upgrade(std::function<void(UniqueFd)> /*take*/) override {}
 };
 
 /// How much one peer has not read yet: counted where replies are made (workers) and where they are
@@ -174,10 +177,11 @@ class Connection;
 class Job final : public Request, public std::enable_shared_from_this<Job> {
 public:
     Job(asio::io_context& io, const Interface& interface, const Interface::Method& method,
-        CallMessage call, std::weak_ptr<Connection> connection, std::shared_ptr<Backlog> backlog)
+        AnyCall any, std::weak_ptr<Connection> connection, std::shared_ptr<Backlog> backlog)
         : interface_(interface),
           method_(method),
-          call_(std::move(call)),
+          call_(std::move(any.call)),
+          is_upgrade_(any.is_upgrade),
           connection_(std::move(connection)),
           io_(io),
           backlog_(std::move(backlog)),
@@ -187,9 +191,13 @@ public:
     [[nodiscard]] bool wants_more() const override { return call_.more; }
     void report(const Progress& progress) override;
     Result<void> send(Json parameters) override;
+    [[nodiscard]] bool wants_upgrade() const override { return is_upgrade_; }
+    void upgrade(std::function<void(UniqueFd)> take) override { take_ = std::move(take); }
 
     /// On a worker, once: the last reply, framed.
     std::string run();
+    /// On the I/O thread, after that: who wants the connection.
+    [[nodiscard]] std::function<void(UniqueFd)> take() { return std::exchange(take_, nullptr); }
     /// On the I/O thread.
     void start_deadline();
     void stop_deadline() { deadline_.cancel(); }
@@ -206,12 +214,14 @@ private:
     const Interface& interface_;
     const Interface::Method& method_;
     CallMessage call_;
+    bool is_upgrade_;
     std::weak_ptr<Connection> connection_;
     asio::io_context& io_;
     std::shared_ptr<Backlog> backlog_;
     asio::steady_timer deadline_;
     std::stop_source stop_;
     std::atomic<bool> is_late_ = false;
+    std::function<void(UniqueFd)> take_;
     std::mutex progress_mutex_;
     std::string last_stage_;
     std::chrono::steady_clock::time_point last_progress_;
@@ -310,8 +320,7 @@ public:
     [[nodiscard]] const ServerLimits& limits() const { return limits_; }
     [[nodiscard]] bool is_draining() const { return static_cast<bool>(drained_); }
     /// Answers at once (the reply), or begins a job (nothing).
-    std::optional<ReplyMessage> handle(CallMessage call,
-                                       const std::shared_ptr<Connection>& connection,
+    std::optional<ReplyMessage> handle(AnyCall any, const std::shared_ptr<Connection>& connection,
                                        std::shared_ptr<Job>& job);
     void forget(const std::shared_ptr<Connection>& connection, const std::optional<Error>& why);
 
@@ -320,9 +329,8 @@ private:
     void accept_one(const std::shared_ptr<Stream::acceptor>& acceptor);
     void resume_accepting();
     Result<void> admit(Stream::socket socket);
-    Result<void> begin(const Interface& interface, const Interface::Method& method,
-                       CallMessage call, const std::shared_ptr<Connection>& connection,
-                       std::shared_ptr<Job>& job);
+    Result<void> begin(const Interface& interface, const Interface::Method& method, AnyCall any,
+                       const std::shared_ptr<Connection>& connection, std::shared_ptr<Job>& job);
     void finished(const std::shared_ptr<Job>& job, std::string reply);
     ReplyMessage describe(std::string_view method, const Json& parameters) const;
     ReplyMessage unknown_method(const Interface& interface, const std::string& method) const;
@@ -364,8 +372,8 @@ public:
 
     /// A reply before the last, already counted in the backlog.
     void send_counted(std::string text);
-    /// The job is done; a oneway call has no reply.
-    void job_done(std::string reply, bool is_oneway);
+    /// The job is done; a oneway call has no reply. `take`, if any, gets the connection after it.
+    void job_done(std::string reply, bool is_oneway, std::function<void(UniqueFd)> take);
     /// `why` is empty when the peer went by itself.
     void close(const std::optional<Error>& why);
     void close_if_drained();
@@ -380,6 +388,7 @@ private:
     void send(std::string text);
     void write();
     void written(error_code error, std::size_t count);
+    void give_away();
 
     std::shared_ptr<Server::Inside> server_;
     Stream::socket socket_;
@@ -391,13 +400,17 @@ private:
     MessageSplitter splitter_;
     std::array<char, chunk_bytes> chunk_{};
     std::deque<std::string> replies_;
-    std::size_t written_ = 0;  ///< of the first reply
+    std::size_t written_ = 0;             ///< of the first reply
+    std::function<void(UniqueFd)> take_;  ///< who gets the connection when the reply is written
+    bool is_reading_ = false;             ///< a read is under way
+    bool is_upgrading_ = false;           ///< and none begins any more
     bool is_waiting_for_rest_ = false;
     bool has_peer_closed_ = false;
     bool is_closed_ = false;
 };
 
 void Connection::read() {
+    is_reading_ = true;
     socket_.async_read_some(asio::buffer(chunk_),
                             [self = shared_from_this()](error_code error, std::size_t count) {
                                 self->received(error, count);
@@ -405,6 +418,7 @@ void Connection::read() {
 }
 
 void Connection::received(error_code error, std::size_t count) {
+    is_reading_ = false;
     if (is_closed_) return;
     if (error) return peer_closed();
     const Result<void> added = splitter_.add({chunk_.data(), count});
@@ -413,7 +427,7 @@ void Connection::received(error_code error, std::size_t count) {
     if (is_closed_) return;
     if (splitter_.pending() > server_->limits().read_ahead_bytes + chunk_bytes)
         return close(Error(Errc::no_space, "a peer sends requests faster than it reads replies"));
-    read();
+    if (!is_upgrading_) read();
 }
 
 /// What it asked for last is cancelled and what has not begun is dropped. A peer that closed only
@@ -442,13 +456,20 @@ void Connection::process() {
 }
 
 void Connection::process_one(const std::string& text) {
-    Result<CallMessage> call = read_call(text);
-    if (!call) return close(std::move(call).error().context("reading what a peer sent"));
-    const bool is_oneway = call->oneway;
-    const std::string interface = call->method.substr(0, call->method.rfind('.'));
+    Result<AnyCall> any = read_any_call(text);
+    if (!any) return close(std::move(any).error().context("reading what a peer sent"));
+    const CallMessage& call = any->call;
+    const bool is_oneway = call.oneway;
+    is_upgrading_ = any->is_upgrade;
+    // What is read from here on may be of the other protocol: there must be no read under way.
+    if (is_upgrading_ && (is_reading_ || splitter_.pending() > 0))
+        return close(Error(Errc::corrupt, "a peer says more beside a call with \"upgrade\""));
+    const std::string interface = call.method.substr(0, call.method.rfind('.'));
     const std::optional<ReplyMessage> reply =
-        server_->handle(*std::move(call), shared_from_this(), job_);
-    if (reply && !is_oneway) send(framed(interface, *reply));
+        server_->handle(*std::move(any), shared_from_this(), job_);
+    if (!reply) return;
+    is_upgrading_ = false;  // only a job can take it
+    if (!is_oneway) send(framed(interface, *reply));
 }
 
 /// Half a message may wait for its rest, but not for ever: it would keep the daemon from being
@@ -502,15 +523,27 @@ void Connection::written(error_code error, std::size_t count) {
     }
     if (!replies_.empty()) return write();
     write_timer_.cancel();
+    if (take_) return give_away();
     // What was written may have been progress: the answer of a job that still runs is to come.
     if (has_peer_closed_ && !job_) return close({});
     process();
     close_if_drained();
 }
 
-void Connection::job_done(std::string reply, bool is_oneway) {
+/// No read is under way, and nothing is left to write: the socket is as if just accepted.
+void Connection::give_away() {
+    error_code error;
+    UniqueFd socket(socket_.release(error));
+    const std::function<void(UniqueFd)> take = std::exchange(take_, nullptr);
+    close({});
+    if (!error) take(std::move(socket));
+}
+
+void Connection::job_done(std::string reply, bool is_oneway, std::function<void(UniqueFd)> take) {
     job_.reset();
     if (is_closed_) return;
+    take_ = std::move(take);
+    if (std::exchange(is_upgrading_, false) && !take_) read();
     if (!is_oneway) send(std::move(reply));
     if (has_peer_closed_ && replies_.empty()) return close({});
     process();
@@ -575,6 +608,7 @@ std::string Job::run() {
             interface_.name(),
             failed_reply(interface_.name(), {Errc::cancelled, "stopped before it began"}));
     ReplyMessage reply = run_guarded(interface_, method_, call_.parameters, *this);
+    if (!reply.error.empty()) take_ = nullptr;
     if (is_late_ && !reply.error.empty()) {
         const auto seconds = std::chrono::ceil<std::chrono::seconds>(method_.options.deadline);
         reply = failed_reply(interface_.name(),
@@ -705,9 +739,10 @@ void Server::Inside::forget(const std::shared_ptr<Connection>& connection,
     notify_activity();
 }
 
-std::optional<ReplyMessage> Server::Inside::handle(CallMessage call,
+std::optional<ReplyMessage> Server::Inside::handle(AnyCall any,
                                                    const std::shared_ptr<Connection>& connection,
                                                    std::shared_ptr<Job>& job) {
+    const CallMessage& call = any.call;
     const std::size_t dot = call.method.rfind('.');
     const std::string name = call.method.substr(0, dot);
     const std::string method_name = call.method.substr(dot + 1);
@@ -721,15 +756,15 @@ std::optional<ReplyMessage> Server::Inside::handle(CallMessage call,
         QuickRequest request;
         return run_guarded(interface, *method, call.parameters, request);
     }
-    const Result<void> begun = begin(interface, *method, std::move(call), connection, job);
+    const Result<void> begun = begin(interface, *method, std::move(any), connection, job);
     if (!begun) return failed_reply(name, begun.error());
     return std::nullopt;
 }
 
 Result<void> Server::Inside::begin(const Interface& interface, const Interface::Method& method,
-                                   CallMessage call, const std::shared_ptr<Connection>& connection,
+                                   AnyCall any, const std::shared_ptr<Connection>& connection,
                                    std::shared_ptr<Job>& job) {
-    auto fresh = std::make_shared<Job>(io_, interface, method, std::move(call), connection,
+    auto fresh = std::make_shared<Job>(io_, interface, method, std::move(any), connection,
                                        connection->backlog());
     const bool has_place = workers_.add([self = shared_from_this(), fresh] {
         if (fresh->has_deadline()) asio::post(self->io_, [fresh] { fresh->start_deadline(); });
@@ -749,7 +784,7 @@ void Server::Inside::finished(const std::shared_ptr<Job>& job, std::string reply
     job->stop_deadline();
     if (jobs_.erase(job) == 0) return;
     if (const std::shared_ptr<Connection> connection = job->connection().lock())
-        connection->job_done(std::move(reply), job->is_oneway());
+        connection->job_done(std::move(reply), job->is_oneway(), job->take());
     notify_activity();
 }
 

@@ -60,6 +60,11 @@ class io_context;
 /// dropped; a job that is over its deadline is stopped likewise, and its caller gets
 /// Errc::timed_out.
 ///
+/// A job may take the connection itself (varlink's `upgrade`): once its reply is written the socket
+/// is the job's, in whatever protocol the two have agreed on, and the server forgets it. Such a
+/// call has to be the only one on its way, and its caller says nothing more before it has the
+/// reply.
+///
 /// A handler's Error becomes `INTERFACE.Failed` (code, message, remedy). Parameters that do not fit
 /// are org.varlink.service.InvalidParameter. org.varlink.service itself (GetInfo,
 /// GetInterfaceDescription) is built in. No descriptor ever crosses: what comes in is closed
@@ -78,6 +83,11 @@ public:
     /// One reply before the last. Without wants_more() it is dropped. Blocks while the peer has not
     /// read what was sent before; Errc::cancelled when it has gone or does not read at all.
     virtual Result<void> send(Json parameters) = 0;
+    /// Whether the caller gives the connection away.
+    [[nodiscard]] virtual bool wants_upgrade() const = 0;
+    /// `take` gets the connected socket, on the I/O thread, once a reply that is no error is
+    /// written. It is not called when the caller has gone. Only with wants_upgrade().
+    virtual void upgrade(std::function<void(UniqueFd)> take) = 0;
 };
 
 /// The same with the type of the method's replies.
@@ -92,6 +102,9 @@ public:
     [[nodiscard]] bool wants_more() const { return request_->wants_more(); }
     /// See Request::send().
     Result<void> send(const Out& out) { return request_->send(encode(out)); }
+    /// See Request.
+    [[nodiscard]] bool wants_upgrade() const { return request_->wants_upgrade(); }
+    void upgrade(std::function<void(UniqueFd)> take) { request_->upgrade(std::move(take)); }
 
 private:
     Request* request_;

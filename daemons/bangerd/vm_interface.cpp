@@ -8,8 +8,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <memory>
 
 #include "core/base/process.hpp"
+#include "core/protocol/exec_fields.hpp"
 #include "core/protocol/vm.hpp"
 #include "core/protocol/vm_fields.hpp"
 #include "daemons/bangerd/interfaces.hpp"
@@ -291,6 +293,26 @@ Result<LogsOfVmReply> send_logs(Machines& machines, Store& store, const LogsOfVm
     return LogsOfVmReply{};
 }
 
+Result<ExecInVmReply> begin_exec(Machines& machines, const ExecInVm& in,
+                                 Reporter<ExecInVmReply>& call) {
+    if (!call.wants_upgrade())
+        return Error(Errc::invalid_argument, "a command's streams need the connection",
+                     "Call Exec with \"upgrade\".");
+    ExecWish wish{.command = in.command,
+                  .is_run = in.is_run,
+                  .entrypoint = in.entrypoint,
+                  .environment = in.environment,
+                  .folder = in.folder,
+                  .user = in.user,
+                  .terminal = {}};
+    if (in.terminal) wish.terminal = banger::TerminalSize{in.terminal->rows, in.terminal->columns};
+    // Shared, because a std::function has to be copyable.
+    const auto command =
+        std::make_shared<GuestCommand>(BANGER_TRY(machines.exec(in.vm, wish, call.stop())));
+    call.upgrade([command](UniqueFd client) { command->attach(std::move(client)); });
+    return ExecInVmReply{command->window()};
+}
+
 }  // namespace
 
 rpc::Interface vm_interface(Machines& machines, Store& store, MachineUses* uses, std::string zone) {
@@ -402,6 +424,10 @@ rpc::Interface vm_interface(Machines& machines, Store& store, MachineUses* uses,
                 reply.probes.push_back({probe.name, probe.ok, probe.reason});
             return reply;
         });
+    vm.job<ExecInVm, ExecInVmReply>("Exec", {.deadline = 60s},
+                                    [&](const ExecInVm& in, Reporter<ExecInVmReply>& call) {
+                                        return begin_exec(machines, in, call);
+                                    });
     vm.job<LogsOfVm, LogsOfVmReply>("Logs", {},
                                     [&, use](const LogsOfVm& in, Reporter<LogsOfVmReply>& call) {
                                         const auto used = use(in.vm);

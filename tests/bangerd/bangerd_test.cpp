@@ -10,9 +10,12 @@
 
 #include "core/base/child.hpp"
 #include "core/base/daemon_mark.hpp"
+#include "core/base/exec_frames.hpp"
 #include "core/base/file.hpp"
 #include "core/base/process.hpp"
 #include "core/client/connection.hpp"
+#include "core/client/upgrade.hpp"
+#include "core/protocol/exec_fields.hpp"
 #include "core/protocol/image_fields.hpp"
 #include "core/protocol/system_fields.hpp"
 #include "core/protocol/vm_fields.hpp"
@@ -78,6 +81,10 @@ protected:
         EXPECT_TRUE(connection) << connection.error().text();
         return std::move(*connection);
     }
+    Result<client::Upgraded> exec_in(const ExecInVm& wanted) {
+        return client::upgrade(folder_ / "run/banger/bangerd.sock", "io.banger.Vm.Exec",
+                               rpc::encode(wanted), {});
+    }
     static CreateVm wanted(const std::string& name) {
         CreateVm create;
         create.request.name = name;
@@ -112,6 +119,100 @@ protected:
     TempFolder folder_;
     std::optional<Child> daemon_;
 };
+
+using Words = std::vector<std::string>;
+
+/// What a command said on its two streams, and how it ended.
+struct CommandEnd {
+    std::string output;
+    std::string errors;
+    std::optional<int> status;
+    std::optional<Error> failure;
+};
+
+CommandEnd finish(const Result<client::Upgraded>& begun) {
+    CommandEnd end;
+    if (!begun) {
+        end.failure = begun.error();
+        return end;
+    }
+    const client::Upgraded& upgraded = *begun;
+    ExecFrameReader reader;
+    reader.append(upgraded.rest);
+    while (true) {
+        while (const std::optional<ExecFrame> frame = reader.next().value()) {
+            if (frame->kind == ExecKind::output) end.output += frame->data;
+            if (frame->kind == ExecKind::error_output) end.errors += frame->data;
+            if (frame->kind == ExecKind::exit) end.status = frame->data[0];
+            if (frame->kind == ExecKind::failed) end.failure = failure_of(*frame);
+        }
+        char buffer[4096];
+        const ssize_t count = ::recv(upgraded.socket.get(), buffer, sizeof buffer, 0);
+        if (count <= 0) return end;
+        reader.append({buffer, static_cast<std::size_t>(count)});
+    }
+}
+
+TEST_F(Bangerd, CommandsRunThroughTheAgentBesideEverythingElse) {
+    ASSERT_EQ(start(), "ready\n");
+    Connection daemon = connect();
+    ASSERT_TRUE(daemon.call<CreateVmReply>("io.banger.Vm.Create", wanted("sandbox")));
+    const auto exec = [&](std::optional<std::vector<std::string>> command) {
+        return exec_in({"sandbox", std::move(command), true, {}, {"A=1"}, {}, {}, {}});
+    };
+    // One that goes on all the while.
+    Result<client::Upgraded> cat = exec(Words{"cat"});
+    ASSERT_TRUE(cat) << cat.error().text();
+    Result<client::Upgraded> said = exec(Words{"say", "a", "b"});
+    ASSERT_TRUE(said) << said.error().text();
+    const CommandEnd end = finish(said);
+    EXPECT_EQ(end.output, "a b\n");
+    EXPECT_EQ(end.status, 0);
+    Result<client::Upgraded> asked = exec(Words{"request"});
+    ASSERT_TRUE(asked);
+    EXPECT_NE(finish(asked).output.find("\"environment\":[\"A=1\"]"), std::string::npos);
+    EXPECT_TRUE(daemon.call<StatsOfVmReply>("io.banger.Vm.Stats", NamedVm{"sandbox"})
+                    ->stats.guest.has_value());
+    EXPECT_TRUE(daemon.call<HealthOfVmReply>("io.banger.Vm.Health", HealthOfVm{"sandbox", true}));
+    const std::string input =
+        framed_exec(ExecKind::input, "hello") + framed_exec(ExecKind::input_end);
+    ASSERT_EQ(::send(cat->socket.get(), input.data(), input.size(), MSG_NOSIGNAL),
+              static_cast<ssize_t>(input.size()));
+    EXPECT_EQ(finish(cat).output, "hello");
+    // Without "upgrade" there would be no way for the streams.
+    EXPECT_EQ(daemon
+                  .call<ExecInVmReply>("io.banger.Vm.Exec",
+                                       ExecInVm{"sandbox", {}, false, {}, {}, {}, {}, {}})
+                  .error()
+                  .code,
+              Errc::invalid_argument);
+    // A machine that is stopped takes its commands with it.
+    Result<client::Upgraded> waits = exec(Words{"wait"});
+    ASSERT_TRUE(waits);
+    ASSERT_TRUE(daemon.call<VmReply>("io.banger.Vm.Kill", KillVm{"sandbox", {}}));
+    const CommandEnd gone = finish(waits);
+    ASSERT_TRUE(gone.failure);
+    EXPECT_EQ(gone.failure->code, Errc::unavailable);
+    EXPECT_EQ(exec(Words{"true"}).error().code, Errc::wrong_state);
+}
+
+TEST_F(Bangerd, AKilledDaemonEndsTheSessionAndItsSuccessorHasAnother) {
+    ASSERT_EQ(start(), "ready\n");
+    ASSERT_TRUE(connect().call<CreateVmReply>("io.banger.Vm.Create", wanted("sandbox")));
+    const auto exec = [&](std::vector<std::string> command) {
+        return exec_in({"sandbox", std::move(command), false, {}, {}, {}, {}, {}});
+    };
+    Result<client::Upgraded> lost = exec(Words{"wait"});
+    ASSERT_TRUE(lost);
+    ASSERT_TRUE(kill_and_wait(daemon_->id()));
+    const CommandEnd end = finish(lost);
+    EXPECT_FALSE(end.status);
+    EXPECT_FALSE(end.failure) << "nobody was left to say why";
+    ASSERT_EQ(start(), "ready\n");
+    Result<client::Upgraded> next = exec(Words{"exit", "7"});
+    ASSERT_TRUE(next) << next.error().text();
+    EXPECT_EQ(finish(next).status, 7);
+}
 
 TEST_F(Bangerd, AMachineComesAndGoes) {
     ASSERT_EQ(start(), "ready\n");

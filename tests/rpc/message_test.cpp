@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "core/rpc/upgrade.hpp"
+
 namespace banger::rpc {
 namespace {
 
@@ -24,6 +26,16 @@ TEST(Message, CallsComeBackAsTheyWere) {
     }
     EXPECT_EQ(write_message(CallMessage{"a.B", object("{}"), true, false}).value(),
               R"({"method":"a.B","parameters":{},"more":true})");
+}
+
+TEST(Message, AnUpgradeIsForWhoExpectsOne) {
+    const std::string text = write_upgrade("a.B", object(R"({"c":1})")).value();
+    const Result<AnyCall> any = read_any_call(text);
+    ASSERT_TRUE(any) << any.error().text();
+    EXPECT_TRUE(any->is_upgrade);
+    EXPECT_EQ(any->call, (CallMessage{"a.B", object(R"({"c":1})"), false, false}));
+    EXPECT_EQ(read_call(text).error().code, Errc::corrupt);
+    EXPECT_FALSE(read_any_call(R"({"method":"a.B"})")->is_upgrade);
 }
 
 TEST(Message, RepliesComeBackAsTheyWere) {

@@ -1,5 +1,6 @@
 #include "core/rpc/server.hpp"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
@@ -53,6 +54,9 @@ method Throw() -> ()
 
 # Replies of that many bytes, until the caller goes.
 method Flood(bytes: int) -> (text: string)
+
+# With "upgrade" the connection then gives back every byte. "refuse" is refused all the same.
+method Mirror(text: string) -> (text: string)
 
 method NotYet() -> ()
 
@@ -181,6 +185,23 @@ Interface clock_interface(Events& events, std::chrono::milliseconds deadline) {
                 events.add("flood");
             }
         });
+    clock.job<Text, Text>("Mirror", {},
+                          [&events](const Text& in, Reporter<Text>& call) -> Result<Text> {
+                              if (!call.wants_upgrade())
+                                  return Error(Errc::invalid_argument, "not so");
+                              call.upgrade([&events](UniqueFd peer) {
+                                  events.add("given away");
+                                  std::thread([peer = std::move(peer)] {
+                                      ::fcntl(peer.get(), F_SETFL, 0);
+                                      char byte = 0;
+                                      while (::recv(peer.get(), &byte, 1, 0) == 1)
+                                          if (::send(peer.get(), &byte, 1, MSG_NOSIGNAL) != 1)
+                                              return;
+                                  }).detach();
+                              });
+                              if (in.text == "refuse") return Error(Errc::busy, "not now");
+                              return in;
+                          });
     return clock;
 }
 
@@ -255,6 +276,10 @@ protected:
         return R"({"method":"io.banger.Clock.)" + std::string(method) + R"(","parameters":)" +
                std::string(parameters) + "}" + '\0';
     }
+    static std::string upgrade_text(const std::string& text) {
+        return R"({"method":"io.banger.Clock.Mirror","parameters":{"text":")" + text +
+               R"("},"upgrade":true})" + '\0';
+    }
     std::string dropped_message() {
         const std::lock_guard lock(mutex_);
         return dropped_.message;
@@ -274,6 +299,55 @@ protected:
 private:
     std::thread thread_;
 };
+
+// ---- another protocol ----
+
+TEST_F(ServerTest, AnUpgradedConnectionIsTheJobsAfterItsReply) {
+    using namespace std::string_literals;
+    const UniqueFd fd = connect();
+    write(fd, upgrade_text("hello"));
+    EXPECT_EQ(read(fd), R"({"parameters":{"text":"hello"}})");
+    EXPECT_TRUE(events_.wait("idle")) << "the server forgets it";
+    write(fd, "{\"no\": message}\0"s);
+    EXPECT_EQ(read(fd), "{\"no\": message}");
+}
+
+TEST_F(ServerTest, ARefusedUpgradeLeavesTheConnectionAsItWas) {
+    const UniqueFd fd = connect();
+    write(fd, upgrade_text("refuse"));
+    EXPECT_THAT(read(fd), HasSubstr("busy"));
+    write(fd, call_text("Mirror", R"({"text":"x"})"));
+    EXPECT_THAT(read(fd), HasSubstr("not so"));
+    write(fd, call_text("Now"));
+    EXPECT_EQ(read(fd), R"({"parameters":{"seconds":1000}})");
+    // One that is no job cannot take it either.
+    write(fd, R"({"method":"io.banger.Clock.Now","upgrade":true})" + std::string(1, '\0'));
+    EXPECT_EQ(read(fd), R"({"parameters":{"seconds":1000}})");
+    write(fd, call_text("Now"));
+    EXPECT_EQ(read(fd), R"({"parameters":{"seconds":1000}})");
+    EXPECT_EQ(events_.count("given away"), 0);
+}
+
+TEST_F(ServerTest, WhoSaysMoreBesideAnUpgradeIsDropped) {
+    using namespace std::string_literals;
+    for (const std::string& text :
+         {upgrade_text("a") + "early bytes"s, call_text("Now") + upgrade_text("a") + "{"s}) {
+        const UniqueFd fd = connect();
+        write(fd, text);
+        while (!read(fd).empty()) {
+        }
+    }
+    EXPECT_TRUE(events_.wait("dropped", 2));
+    EXPECT_EQ(events_.count("given away"), 0);
+}
+
+TEST_F(ServerTest, WhoGoesDuringAnUpgradeIsFoundGoneByWhoeverTookIt) {
+    {
+        const UniqueFd fd = connect();
+        write(fd, upgrade_text("a"));
+    }
+    EXPECT_TRUE(events_.wait("idle"));
+}
 
 // ---- calls ----
 
@@ -597,14 +671,16 @@ TEST_F(ServerTest, WhatIsNoMessageEndsTheConnection) {
           R"({"method":"io.banger.Clock.Now","method":"io.banger.Clock.Now"})"s,
           R"({"method":"io.banger.Clock.Now","more":1})"s,
           R"({"method":"io.banger.Clock.Now","more":true,"oneway":true})"s,
-          R"({"method":"io.banger.Clock.Now","upgrade":true})"s,
+          R"({"method":"io.banger.Clock.Now","upgrade":1})"s,
+          R"({"method":"io.banger.Clock.Now","upgrade":true,"more":true})"s,
+          R"({"method":"io.banger.Clock.Now","upgrade":true,"oneway":true})"s,
           R"({"method":"io.banger.Clock.Now","extra":true})"s, deep}) {
         start({}, 0ms);
         const UniqueFd fd = connect();
         write(fd, text + '\0');
         EXPECT_EQ(read(fd), "") << text.substr(0, 80);
     }
-    EXPECT_TRUE(events_.wait("dropped", 16));
+    EXPECT_TRUE(events_.wait("dropped", 18));
     // And the server is none the worse.
     EXPECT_TRUE(client().call<NowReply>("io.banger.Clock.Now", Nothing{}));
 }
