@@ -1,7 +1,12 @@
 #include "cli/guest_session.hpp"
 
-#include <cstdlib>
+#include <unistd.h>
 
+#include <algorithm>
+#include <cstdlib>
+#include <string_view>
+
+#include "cli/agent_session.hpp"
 #include "cli/console.hpp"
 #include "cli/session.hpp"
 #include "cli/ssh_files.hpp"
@@ -97,6 +102,18 @@ Result<SshCall> ssh_call(const Session& session, const Vm& vm) {
     return call;
 }
 
+bool is_without_sshd(Session& session, const Vm& vm) {
+    if (vm.state != "running" || is_kept(control_path_of(session.user_paths.run, vm))) return false;
+    const Result<protocol::HealthOfVmReply> health = session.daemon.call<protocol::HealthOfVmReply>(
+        "io.banger.Vm.Health", protocol::HealthOfVm{vm.id, false}, {.timeout = 10s});
+    return health && std::ranges::none_of(health->probes, [](const protocol::Probe& probe) {
+               return probe.name == "sshd-listening";
+           });
+}
+
+namespace {
+
+/// The same once its sshd answers.
 Result<SshCall> connect_ssh(Session& session, const Vm& vm, Interrupts& interrupts) {
     SshCall call = BANGER_TRY(ssh_call(session, vm));
     if (is_kept(call.control_path)) return call;
@@ -112,14 +129,110 @@ Result<SshCall> connect_ssh(Session& session, const Vm& vm, Interrupts& interrup
     return call;
 }
 
-Stay stay_in(Session& session, Context& context, const Vm& vm, const SshWish& wish,
+protocol::ExecInVm exec_request(const Vm& vm, const StayWish& wish, bool wants_terminal) {
+    protocol::ExecInVm request{.vm = vm.id,
+                               .command = wish.command,
+                               .is_run = wish.is_run,
+                               .entrypoint = wish.entrypoint,
+                               .environment = {},
+                               .folder = {},
+                               .user = wish.user,
+                               .terminal = {}};
+    if (!wish.folder.empty()) request.folder = wish.folder;
+    if (!wants_terminal) return request;
+    request.terminal.emplace();
+    for (const char* name : {"TERM", "COLORTERM"})
+        if (const char* value = std::getenv(name))
+            request.environment.push_back(std::string(name) + "=" + value);
+    return request;
+}
+
+Stay stay_by_agent(Session& session, Context& context, const Vm& vm, const StayWish& wish,
+                   Interrupts& interrupts) {
+    Terminal& terminal = context.terminal;
+    const auto began = std::chrono::steady_clock::now();
+    const bool wants_terminal = terminal.in_is_terminal() && terminal.out_is_terminal();
+    Stay stay;
+    const Result<AgentEnd> end =
+        run_by_agent(session, exec_request(vm, wish, wants_terminal), interrupts);
+    if (!end && end.error().code == Errc::cancelled) {
+        stay.status = interrupts.take() != 0 ? interrupts.exit_status() : exit_not_run;
+        stay.has_connected = true;
+        return stay;
+    }
+    // Whatever else failed, the guest answered, and there is nothing in it to look into.
+    stay.has_connected = end || end.error().code != Errc::timed_out;
+    stay.took = since(began);
+    if (!end) {
+        terminal.error(end.error());
+        return stay;
+    }
+    stay.status = end->was_interrupted ? interrupts.exit_status() : end->status;
+    return stay;
+}
+
+}  // namespace
+
+Command script_by_banger(const Context& context, const Vm& vm, const std::string& script) {
+    Command command;
+    command.program = context.program;
+    command.arguments = {"vm", "ssh", vm.id, "--user", "0:0", "--", "sh", "-c", script};
+    for (char** each = environ; *each != nullptr; ++each) {
+        const std::string_view variable = *each;
+        const std::size_t equals = variable.find('=');
+        if (equals != variable.npos)
+            command.environment[std::string(variable.substr(0, equals))] =
+                variable.substr(equals + 1);
+    }
+    command.dies_with_parent = true;
+    return command;
+}
+
+Result<ScriptCommand> connect_scripts(Session& session, const Context& context, const Vm& vm,
+                                      const std::string& log_folder, Interrupts& interrupts) {
+    if (is_without_sshd(session, vm))
+        return ScriptCommand([&context, vm](const std::string& script) {
+            return script_by_banger(context, vm, script);
+        });
+    SshCall call = BANGER_TRY(connect_ssh(session, vm, interrupts));
+    call.scratch = log_folder;
+    return ScriptCommand([call](const std::string& script) { return ssh_script(call, script); });
+}
+
+Option user_option() {
+    return {"--user",
+            "USER",
+            "run as: name or number, with :GROUP; images with sshd let in root alone",
+            "the image's, else root",
+            {}};
+}
+
+void add_flags(StayWish& wish, const Arguments& arguments) {
+    wish.user = arguments.value("user");
+    const std::optional<std::string> entrypoint = arguments.value("entrypoint");
+    if (!entrypoint) return;
+    wish.entrypoint.emplace();
+    if (!entrypoint->empty()) wish.entrypoint->push_back(*entrypoint);
+}
+
+Stay stay_in(Session& session, Context& context, const Vm& vm, const StayWish& wish,
              Interrupts& interrupts) {
+    if (is_without_sshd(session, vm)) return stay_by_agent(session, context, vm, wish, interrupts);
     Terminal& terminal = context.terminal;
     const auto began = std::chrono::steady_clock::now();
     Stay stay;
+    if (wish.user && *wish.user != "root" && *wish.user != "0" && *wish.user != "0:0")
+        return terminal.error({Errc::unsupported, vm.name + " has sshd, which lets in root alone",
+                               "Leave --user out, and change the user in there: su, runuser."}),
+               stay;
     Result<SshCall> call = ssh_call(session, vm);
     if (!call) return terminal.error(call.error()), stay;
     call->command = wish.command;
+    if (wish.entrypoint && !wish.entrypoint->empty()) {
+        call->command = wish.entrypoint;
+        if (wish.command)
+            call->command->insert(call->command->end(), wish.command->begin(), wish.command->end());
+    }
     call->folder = wish.folder;
     call->forwards_agent = wish.forwards_agent;
     // With its output in a pipe or file a command must not see a terminal, which changes bytes.

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "cli/commands.hpp"
+#include "cli/guest_session.hpp"
 #include "cli/render/text.hpp"
 #include "cli/session.hpp"
 #include "core/base/child.hpp"
@@ -103,18 +104,8 @@ public:
 private:
     /// `banger vm ssh`: one connection, kept or new, with all that it knows about keys and waiting.
     [[nodiscard]] Command script(const std::string& text) const {
-        Command command;
-        command.program = context_.program;
-        command.arguments = {"vm", "ssh", vm_.id, "--", "sh", "-c", text};
-        for (char** each = environ; *each != nullptr; ++each) {
-            const std::string_view variable = *each;
-            const std::size_t equals = variable.find('=');
-            if (equals != variable.npos)
-                command.environment[std::string(variable.substr(0, equals))] =
-                    variable.substr(equals + 1);
-        }
+        Command command = script_by_banger(context_, vm_, text);
         command.new_session = false;  // Ctrl-C is for all of us
-        command.dies_with_parent = true;
         return command;
     }
     Result<void> check(Child& child, Complaint& complaint, const std::string& what) const {

@@ -124,7 +124,7 @@ Result<Vm> create(Session& session, Context& context, protocol::VmRequest reques
 
 /// Session or command in a machine that is there, and what follows it.
 int use(Session& session, Context& context, const Arguments& arguments, const Vm& vm,
-        const SshWish& wish, Interrupts& interrupts, Stopwatch& stopwatch) {
+        const StayWish& wish, Interrupts& interrupts, Stopwatch& stopwatch) {
     Terminal& terminal = context.terminal;
     const Stay stay = stay_in(session, context, vm, wish, interrupts);
     // One whose ssh never came up is kept even with --rm: somebody wants to know why.
@@ -238,7 +238,13 @@ Result<int> run(const Arguments& arguments, Context& context) {
                                  arguments.has("quiet"), interrupts, stopwatch, check);
     if (!vm) return report_failure(vm.error(), context, interrupts, nothing_left, exit_not_run);
 
-    SshWish stay{arguments.guest_command, "", arguments.has("forward-agent")};
+    StayWish stay{.command = arguments.guest_command,
+                  .folder = {},
+                  .forwards_agent = arguments.has("forward-agent"),
+                  .is_run = true,
+                  .entrypoint = {},
+                  .user = {}};
+    add_flags(stay, arguments);
     int status = 0;
     if (*wish) {
         status = bring_in(session, context, arguments, *vm, **wish, interrupts, stopwatch);
@@ -278,7 +284,12 @@ Result<int> ssh(const Arguments& arguments, Context& context) {
         "io.banger.Vm.Show", protocol::NamedVm{arguments.words[0]}, {.stop_fd = interrupts.fd()});
     if (!shown)
         return report_failure(shown.error(), context, interrupts, "cancelled", exit_not_run);
-    const SshWish wish{arguments.guest_command, "", arguments.has("forward-agent")};
+    StayWish wish{.command = arguments.guest_command,
+                  .folder = {},
+                  .forwards_agent = arguments.has("forward-agent"),
+                  .entrypoint = {},
+                  .user = {}};
+    add_flags(wish, arguments);
     const int status = use(session, context, arguments, shown->vm, wish, interrupts, stopwatch);
     if (arguments.has("timings")) stopwatch.print(context.terminal);
     return status;
@@ -379,6 +390,12 @@ void add_vm_run_commands(CommandTable& table) {
               "",
               {}},
              forward_agent_option(),
+             user_option(),
+             {"--entrypoint",
+              "PROGRAM",
+              "run the command with this program; \"\" for none",
+              "the image's, where it has no sshd",
+              {}},
              {"--rm", "", "delete the machine when the session or command ends", "", {}},
              {"-d,--detach", "", "print the name once it is ready, and leave it running", "", {}},
              timings_option,
@@ -415,7 +432,7 @@ void add_vm_run_commands(CommandTable& table) {
             exit_statuses,
         {"VM", 1, 1},
         true,
-        {forward_agent_option(), timings_option},
+        {forward_agent_option(), user_option(), timings_option},
         {{"banger vm ssh sandbox", "a shell"},
          {"banger vm ssh sandbox -- journalctl -b", "one command"},
          {"banger vm ssh sandbox -- tar c . > sandbox.tar", "its output, byte by byte"}},

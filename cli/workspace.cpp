@@ -188,9 +188,9 @@ int print_files(const CopyWish& wish, Context& context) {
 
 Result<void> copy_workspace(Session& session, Context& context, const Vm& vm, const CopyWish& wish,
                             bool is_quiet, Interrupts& interrupts) {
-    SshCall call = BANGER_TRY(connect_ssh(session, vm, interrupts));
     const SshLog log = BANGER_TRY(SshLog::make(session.user_paths.run));
-    call.scratch = log.folder();
+    const ScriptCommand script_command =
+        BANGER_TRY(connect_scripts(session, context, vm, log.folder(), interrupts));
     const StopOnInterrupt stop(interrupts);
     const std::string& target = wish.plan.request.guest_path;
     const auto record = [&](std::optional<protocol::Workspace> workspace) {
@@ -200,9 +200,8 @@ Result<void> copy_workspace(Session& session, Context& context, const Vm& vm, co
     };
     ProgressView progress(context.terminal, is_quiet);
     Result<workspace::CopyResult> copied = workspace::copy_in(
-        wish.git, wish.plan, [&](const std::string& script) { return ssh_script(call, script); },
-        session.user_paths.cache + "/workspaces", [&](const Progress& now) { progress.show(now); },
-        stop.token());
+        wish.git, wish.plan, script_command, session.user_paths.cache + "/workspaces",
+        [&](const Progress& now) { progress.show(now); }, stop.token());
     progress.finish();
     if (!copied) {
         Error error = std::move(copied).error().context("copying " + wish.plan.repository.root +
@@ -223,12 +222,12 @@ Result<void> copy_workspace(Session& session, Context& context, const Vm& vm, co
 
 Result<void> bootstrap_tools(Session& session, Context& context, const Vm& vm, const CopyWish& wish,
                              bool is_awaited, Interrupts& interrupts) {
-    SshCall call = BANGER_TRY(connect_ssh(session, vm, interrupts));
     const SshLog log = BANGER_TRY(SshLog::make(session.user_paths.run));
-    call.scratch = log.folder();
+    const ScriptCommand script_command =
+        BANGER_TRY(connect_scripts(session, context, vm, log.folder(), interrupts));
     const StopOnInterrupt stop(interrupts);
     const Result<CommandOutput> output =
-        run_command(ssh_script(call, bootstrap_script(wish.plan, is_awaited)),
+        run_command(script_command(bootstrap_script(wish.plan, is_awaited)),
                     is_awaited ? 30min : 1min, ByteCount::kib(64), stop.token());
     if (!output && output.error().code == Errc::cancelled) return output.error();
     const bool is_missing = output && output->standard_output.starts_with("missing");

@@ -155,8 +155,9 @@ private:
 Result<void> export_from_running(const Arguments& arguments, Context& context, Session& session,
                                  const Vm& vm, Interrupts& interrupts) {
     const workspace::ExportRequest request = BANGER_TRY(export_request(arguments, vm));
-    SshCall call = BANGER_TRY(connect_ssh(session, vm, interrupts));
-    call.scratch = session.user_paths.run;  // ssh's complaints, for whoever looks
+    const ScriptCommand script_command = BANGER_TRY(connect_scripts(
+        session, context, vm, session.user_paths.run /* ssh's complaints, for whoever looks */,
+        interrupts));
     const StopOnInterrupt stop(interrupts);
     const std::optional<std::string> path = arguments.value("output");
     std::optional<PatchFile> file;
@@ -169,9 +170,8 @@ Result<void> export_from_running(const Arguments& arguments, Context& context, S
         terminal.out(terminal.out_is_terminal() ? filter(bytes) : std::string(bytes));
         return terminal.check_output();
     };
-    const Result<std::uint64_t> size = workspace::export_patch(
-        request, [&](const std::string& script) { return ssh_script(call, script); }, take,
-        stop.token());
+    const Result<std::uint64_t> size =
+        workspace::export_patch(request, script_command, take, stop.token());
     if (!size)
         return Error(size.error()).context("exporting " + request.guest_path + " of " + vm.name);
     if (file) BANGER_TRY(file->keep());
@@ -261,9 +261,12 @@ Result<int> exec(const Arguments& arguments, Context& context) {
         if (!looked)
             return report_failure(looked.error(), context, interrupts, "cancelled", exit_not_run);
     }
-    const SshWish wish{arguments.guest_command,
-                       vm->workspace ? vm->workspace->guest_path : std::string("/root"),
-                       arguments.has("forward-agent")};
+    StayWish wish{.command = arguments.guest_command,
+                  .folder = vm->workspace ? vm->workspace->guest_path : std::string(),
+                  .forwards_agent = arguments.has("forward-agent"),
+                  .entrypoint = {},
+                  .user = {}};
+    add_flags(wish, arguments);
     return stay_in(session, context, *vm, wish, interrupts).status;
 }
 
@@ -341,14 +344,16 @@ void add_workspace_commands(CommandTable& table) {
          "exec",
          {},
          "run a command in a machine's workspace",
-         "Runs the command in the repository that was copied in, else in /root. Says so when that "
+         "Runs the command in the repository that was copied in, else in /root or, through the "
+         "guest's agent, where the image says. Says so when that "
          "repository has moved on since. Calls that follow each other share a connection.\n\n"
          "The exit status is the command's own; 125 when banger failed before the command could "
          "run, 126 and 127 as a shell has them, 128 and the signal's number when one ended it.",
          {"VM", 1, 1},
          true,
          {{"--auto-prepare", "", "copy the repository again first, if it has changed", "", {}},
-          forward_agent_option()},
+          forward_agent_option(),
+          user_option()},
          {{"banger vm exec sandbox -- make test", "run the tests there"},
           {"banger vm exec --auto-prepare sandbox -- make test", "with what is here now"}},
          exec,

@@ -1,8 +1,10 @@
 #include "fake_bangerd.hpp"
 
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
@@ -13,9 +15,10 @@
 #include <optional>
 #include <utility>
 
-#include "core/base/file.hpp"
+#include "core/base/child.hpp"
 #include "core/base/version.hpp"
-#include "core/protocol/catalog_fields.hpp"
+#include "core/guest/agent_client.hpp"
+#include "core/protocol/exec_fields.hpp"
 #include "core/protocol/image_fields.hpp"
 #include "core/protocol/system_fields.hpp"
 #include "core/protocol/vm_fields.hpp"
@@ -127,6 +130,10 @@ public:
                           0};
     std::function<void(const std::string&)> on_call_;
     std::string console_ = "Linux version 6.1.0\nlogin: ";
+    std::optional<Child> guest_;
+    std::optional<guest::AgentClient> agent_;  ///< there: no sshd
+    bool has_shell_ = true;
+    ExecInVm last_exec_;
 
 private:
     static void must(const Result<void>& result) {
@@ -347,8 +354,20 @@ private:
                    rpc::Reporter<HealthOfVmReply>& call) -> Result<HealthOfVmReply> {
                 BANGER_TRY(enter("Health", in.vm, &call));
                 BANGER_TRY(find(in.vm));
-                return HealthOfVmReply{
-                    false, {{"sshd", false, "not listening"}, {"network", true, ""}}, "boot", ""};
+                HealthOfVmReply reply{false, {{"network", true, ""}}, "boot", ""};
+                const std::lock_guard lock(mutex_);
+                if (!agent_)
+                    reply.probes.insert(reply.probes.begin(),
+                                        {"sshd-listening", false, "not listening"});
+                return reply;
+            });
+        vm.job<ExecInVm, ExecInVmReply>(
+            "Exec", {},
+            [this](const ExecInVm& in,
+                   rpc::Reporter<ExecInVmReply>& call) -> Result<ExecInVmReply> {
+                BANGER_TRY(enter("Exec", in.vm, &call));
+                BANGER_TRY(find(in.vm));
+                return begin_exec(in, call);
             });
         vm.job<LogsOfVm, LogsOfVmReply>(
             "Logs", {},
@@ -362,6 +381,28 @@ private:
                 return LogsOfVmReply{encode_base64(console_.substr(half))};
             });
         must(server_.add(std::move(vm)));
+    }
+
+    Result<ExecInVmReply> begin_exec(const ExecInVm& in, rpc::Reporter<ExecInVmReply>& call) {
+        const std::lock_guard lock(mutex_);
+        last_exec_ = in;
+        if (!agent_ || !call.wants_upgrade())
+            return Error(Errc::invalid_argument, "this guest has sshd");
+        if (!in.command && !has_shell_)
+            return Error(Errc::not_found, "the image has no shell", "Say what to run.");
+        guest::ExecRequest request;
+        request.words = in.command.value_or(std::vector<std::string>{"/bin/sh"});
+        request.environment = in.environment;
+        request.folder = in.folder.value_or("/");
+        request.user = std::to_string(::geteuid()) + ":" + std::to_string(::getegid());
+        if (in.terminal)
+            request.terminal = banger::TerminalSize{in.terminal->rows, in.terminal->columns};
+        const guest::AgentClient::Started started = BANGER_TRY(agent_->exec(
+            request, std::chrono::steady_clock::now() + std::chrono::seconds(60), call.stop()));
+        call.upgrade([this, session = started.session](UniqueFd client) {
+            agent_->attach(session, std::move(client));
+        });
+        return ExecInVmReply{started.window};
     }
 
     void add_artifact_methods() {
@@ -651,6 +692,29 @@ void FakeBangerd::set_version(std::string number, std::string commit) {
 void FakeBangerd::set_console(std::string bytes) {
     const std::lock_guard lock(inside_->mutex_);
     inside_->console_ = std::move(bytes);
+}
+
+void FakeBangerd::take_sshd_away(bool has_shell) {
+    std::array<int, 2> ends{};
+    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0) std::abort();
+    const UniqueFd guest_end(ends[1]);
+    Command command;
+    command.program = FAKE_GUEST;
+    command.standard_input = guest_end.get();
+    const std::lock_guard lock(inside_->mutex_);
+    inside_->guest_.emplace(spawn(command).value());
+    inside_->agent_.emplace(UniqueFd(ends[0]));
+    inside_->has_shell_ = has_shell;
+}
+
+void FakeBangerd::kill_guest() {
+    const std::lock_guard lock(inside_->mutex_);
+    inside_->guest_.reset();
+}
+
+protocol::ExecInVm FakeBangerd::last_exec() const {
+    const std::lock_guard lock(inside_->mutex_);
+    return inside_->last_exec_;
 }
 
 void FakeBangerd::on_call(std::function<void(const std::string&)> hook) {

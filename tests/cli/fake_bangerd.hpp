@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "banger/result.hpp"
+#include "core/protocol/exec.hpp"
 #include "core/protocol/image.hpp"
 #include "core/protocol/system.hpp"
 #include "core/protocol/vm.hpp"
@@ -47,6 +48,13 @@ public:
     void fail(const std::string& method, const std::string& vm, Error error);
     void set_version(std::string number, std::string commit);
     void set_console(std::string bytes);
+    /// Guests have no sshd from now on; their commands run on this machine, through the real agent.
+    /// Without `has_shell` a shell is refused.
+    void take_sshd_away(bool has_shell = true);
+    /// The guest's agent dies.
+    void kill_guest();
+    /// What the last Exec asked for.
+    [[nodiscard]] protocol::ExecInVm last_exec() const;
     /// Called on the server's thread before a call is answered; gets what calls() would. Exit
     /// succeeds once there is one, and is refused as busy before.
     void on_call(std::function<void(const std::string&)> hook);

@@ -235,7 +235,7 @@ TEST_F(RunTest, SshThatNeverComesUpKeepsTheMachineEvenWithRm) {
     EXPECT_EQ(outcome.status, 125);
     EXPECT_THAT(outcome.err, HasSubstr("ssh did not come up within 1 s"));
     EXPECT_THAT(outcome.err, HasSubstr("Connection refused"));
-    EXPECT_THAT(outcome.err, HasSubstr("probe sshd: not listening"));
+    EXPECT_THAT(outcome.err, HasSubstr("probe sshd-listening: not listening"));
     EXPECT_THAT(outcome.err, HasSubstr("login:"));
     EXPECT_THAT(outcome.err, HasSubstr("banger vm logs sandbox"));
     EXPECT_THAT(daemon().names(), ElementsAre("sandbox"));
