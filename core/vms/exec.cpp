@@ -54,7 +54,7 @@ Result<GuestCommand> Machines::exec(const std::string& name, const ExecWish& wis
         BANGER_TRY(lines_.get(*roles.backend, *vm.process, deadline, stop));
     const bool wants_shell = request.words.empty();
     Result<guest::AgentClient::Started> started = agent->exec(request, deadline, stop);
-    if (!started && wants_shell && started.error().code == Errc::not_found) {
+    if (!started && wants_shell && started.error().code == Errc::unsupported) {
         request.words = words_without_shell(wish, config);
         if (request.words.empty())
             return Error(Errc::not_found,

@@ -87,7 +87,7 @@ Result<std::string> find_shell(const ImageRoot& image, const ImageUser& user) {
                               !shell.ends_with("/nologin") && !shell.ends_with("/false");
         if (is_shell && image.has_program(shell.substr(1))) return shell;
     }
-    return Error(Errc::not_found, "the image has no shell");
+    return Error(Errc::unsupported, "the image has no shell");
 }
 
 /// All that the child needs, made before the fork.

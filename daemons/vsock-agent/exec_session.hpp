@@ -23,7 +23,7 @@ namespace banger::agent {
 class ExecSession {
 public:
     /// `root` is where the image is seen from here: "/proc/1/root", "/" for ourselves (tests).
-    /// Errc::not_found: no such user, or no shell. What goes wrong later than that is said on the
+    /// Errc::not_found: no such user; unsupported: no shell. What goes wrong later is said on the
     /// command's standard error, as a shell would, and its status is 125, 126 or 127.
     static Result<std::unique_ptr<ExecSession>> start(std::uint64_t id, const std::string& root,
                                                       const guest::ExecRequest& request);
