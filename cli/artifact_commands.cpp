@@ -1,8 +1,14 @@
 #include "cli/artifact_commands.hpp"
 
+#include <filesystem>
+
 #include "cli/render/table.hpp"
 
 namespace banger::cli {
+
+std::string absolute_path(const std::string& path) {
+    return std::filesystem::absolute(path).lexically_normal().string();
+}
 
 void print_available(const std::vector<protocol::Available>& available, const Arguments& arguments,
                      Terminal& terminal, const std::string& group) {
@@ -57,10 +63,21 @@ void add_artifact_commands(CommandTable& table, const ArtifactCommands& commands
     add("show", {}, "show everything about one", "Also which machines use it.",
         {commands.holder, 1, 1}, {format_option(), quiet_option("print the id alone")},
         {{call + "show " + commands.sample, "where it came from, who uses it"}}, commands.show);
-    add("pull", {}, "fetch one", commands.pull_details, {"REFERENCE", 1, 1},
-        {{"--name", "NAME", "what to call it here", "from the reference", {}},
-         {"--refresh", "", "fetch it again although it is here", "", {}},
-         quiet_option("print the id alone")},
+    add(
+        "pull", {}, "fetch one", commands.pull_details, {"REFERENCE", 1, 1},
+        [&] {
+            std::vector<Option> options = {
+                {"--name", "NAME", "what to call it here", "from the reference", {}},
+                {"--refresh",
+                 "",
+                 "fetch it again although it is here, unless it is the same",
+                 "",
+                 {}}};
+            options.insert(options.end(), commands.pull_options.begin(),
+                           commands.pull_options.end());
+            options.push_back(quiet_option("print the id alone"));
+            return options;
+        }(),
         {{call + "pull " + commands.sample, "have it ready"}}, commands.pull);
     add("delete", {"rm"}, "remove some",
         "One that a machine uses stays, and the error says which machine that is.",

@@ -7,6 +7,7 @@
 #include "cli/reference.hpp"
 #include "cli/render/progress.hpp"
 #include "cli/session.hpp"
+#include "core/protocol/artifact_fields.hpp"
 
 /// What images and kernels have in common.
 namespace banger::cli {
@@ -16,14 +17,14 @@ void print_available(const std::vector<protocol::Available>& available, const Ar
 
 constexpr const char* pull_cancelled = "cancelled; the next pull goes on from here where it can";
 
-/// Pulls with progress. An interrupt ends it with Errc::cancelled.
-template <class Reply>
-Result<Reply> pull_artifact(Session& session, Context& context, const Arguments& arguments,
-                            const std::string& method, const Interrupts& interrupts) {
-    protocol::PullArtifact request;
-    request.reference = BANGER_TRY(absolute_reference(arguments.words[0]));
-    request.name = arguments.value("name");
-    request.refresh = arguments.has("refresh");
+/// The user's file as the daemon has to be told: it has a working folder of its own.
+std::string absolute_path(const std::string& path);
+
+/// Makes an image or a kernel, with progress. An interrupt ends it with Errc::cancelled.
+template <class Reply, class Request>
+Result<Reply> make_artifact(Session& session, Context& context, const Arguments& arguments,
+                            const std::string& method, const Request& request,
+                            const Interrupts& interrupts) {
     ProgressView progress(context.terminal, arguments.has("quiet"));
     return session.daemon.call<Reply>(
         method, request,
@@ -43,7 +44,9 @@ struct ArtifactCommands {
     decltype(CommandSpec::run) show;
     decltype(CommandSpec::run) pull;
     decltype(CommandSpec::run) remove;
+    std::vector<Option> pull_options = {};  ///< besides those that both have
 };
 void add_artifact_commands(CommandTable& table, const ArtifactCommands& commands);
+void add_df_command(CommandTable& table);  ///< system df: most of it is images
 
 }  // namespace banger::cli

@@ -73,17 +73,36 @@ Result<int> show(const Arguments& arguments, Context& context) {
     return 0;
 }
 
-Result<int> pull(const Arguments& arguments, Context& context) {
+template <class Request>
+Result<int> make(Context& context, const Arguments& arguments, const std::string& method,
+                 const Request& request, std::string_view cancelled) {
     Interrupts interrupts;
     Session session = BANGER_TRY(open_session(context));
-    const Result<protocol::PullKernelReply> reply = pull_artifact<protocol::PullKernelReply>(
-        session, context, arguments, "io.banger.Kernel.Pull", interrupts);
-    if (!reply)
-        return report_failure(reply.error(), context, interrupts, pull_cancelled, exit_failed);
-    if (!reply->kernel)
-        return Error(Errc::corrupt, "bangerd fetched a kernel, but did not say which");
+    const Result<protocol::PullKernelReply> reply = make_artifact<protocol::PullKernelReply>(
+        session, context, arguments, method, request, interrupts);
+    if (!reply) return report_failure(reply.error(), context, interrupts, cancelled, exit_failed);
+    if (!reply->kernel) return Error(Errc::corrupt, "bangerd made a kernel, but did not say which");
     context.terminal.out((arguments.has("quiet") ? reply->kernel->id : reply->kernel->name) + "\n");
     return 0;
+}
+
+Result<int> pull(const Arguments& arguments, Context& context) {
+    return make(context, arguments, "io.banger.Kernel.Pull",
+                protocol::PullArtifact{arguments.words[0], arguments.value("name"),
+                                       arguments.has("refresh")},
+                pull_cancelled);
+}
+
+Result<int> import(const Arguments& arguments, Context& context) {
+    const std::optional<std::string> from = arguments.value("from");
+    if (!from)
+        return usage_error(
+            context, Error(Errc::invalid_argument, "--from is missing",
+                           "Say where it is, as in: banger kernel import " + arguments.words[0] +
+                               " --from linux-image-VERSION.deb"));
+    return make(context, arguments, "io.banger.Kernel.Import",
+                protocol::ImportKernel{arguments.words[0], absolute_path(*from)},
+                "cancelled; nothing was imported");
 }
 
 Result<int> remove(const Arguments& arguments, Context& context) {
@@ -110,6 +129,21 @@ void add_kernel_commands(CommandTable& table) {
          "left\n"
          "as it is.",
          list, show, pull, remove});
+    table.commands.push_back(
+        {"kernel",
+         "import",
+         {},
+         "make a kernel of files of yours",
+         "PATH is a folder or a tar that holds boot/vmlinuz-VERSION and lib/modules/VERSION, as\n"
+         "`make modules_install` makes it, or a Debian kernel package (.deb). What is needed is\n"
+         "copied. An image boots it after `banger image set IMAGE --kernel NAME`.",
+         {"NAME", 1, 1},
+         false,
+         {{"--from", "PATH", "where it is", "", {}}, quiet_option("print the id alone")},
+         {{"banger kernel import mine --from ./tree", "one that you built"},
+          {"banger kernel import deb --from linux-image-amd64.deb", "one of a package"}},
+         import,
+         nullptr});
 }
 
 }  // namespace banger::cli

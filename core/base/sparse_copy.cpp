@@ -49,9 +49,12 @@ Result<void> copy_range(int source, int target, off_t target_offset, off_t from,
 
 }  // namespace
 
-Result<void> copy_sparse(int source, int target, off_t target_offset, off_t size,
-                         std::stop_token stop) {
-    for (off_t at = 0; at < size;) {
+namespace {
+
+/// [at, size) of the source.
+Result<void> copy_data(int source, int target, off_t target_offset, off_t at, off_t size,
+                       const std::stop_token& stop) {
+    while (at < size) {
         const off_t data = ::lseek(source, at, SEEK_DATA);
         if (data < 0 && errno == ENXIO) break;  // a hole up to the end
         // A file system that does not know holes says that all is data.
@@ -62,6 +65,18 @@ Result<void> copy_sparse(int source, int target, off_t target_offset, off_t size
         at = end;
     }
     return ok();
+}
+
+}  // namespace
+
+Result<void> copy_sparse(int source, int target, off_t target_offset, off_t size,
+                         std::stop_token stop) {
+    return copy_data(source, target, target_offset, 0, size, stop);
+}
+
+Result<void> copy_sparse_range(int source, int target, off_t offset, off_t size,
+                               std::stop_token stop) {
+    return copy_data(source, target, 0, offset, offset + size, stop);
 }
 
 }  // namespace banger

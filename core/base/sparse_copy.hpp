@@ -16,4 +16,8 @@ namespace banger {
 Result<void> copy_sparse(int source, int target, off_t target_offset, off_t size,
                          std::stop_token stop);
 
+/// The same for bytes [offset, offset + size) alone, to the same place in the target.
+Result<void> copy_sparse_range(int source, int target, off_t offset, off_t size,
+                               std::stop_token stop);
+
 }  // namespace banger

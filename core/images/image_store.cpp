@@ -1,13 +1,12 @@
 #include "core/images/image_store.hpp"
 
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
+#include <initializer_list>
 #include <memory>
 #include <span>
 #include <thread>
@@ -16,6 +15,8 @@
 #include "core/base/file.hpp"
 #include "core/base/names.hpp"
 #include "core/base/rollback.hpp"
+#include "core/base/sparse_copy.hpp"
+#include "core/images/artifact_files.hpp"
 #include "core/images/bundle.hpp"
 #include "core/images/ext4_image.hpp"
 #include "core/images/kernel_tree.hpp"
@@ -24,18 +25,16 @@ namespace banger {
 
 namespace {
 
-constexpr std::string_view root_file_system = "rootfs.ext4";
-constexpr std::string_view partial_suffix = ".partial";
 /// A redirect leads to a recipe; a chain of them is a mistake or a trap.
 constexpr int max_redirects = 4;
+/// Docker itself stops at 127. Each is an open file.
+constexpr std::size_t max_parts = 500;
 /// The default of system_overlay_size. The file is sparse.
 constexpr ByteCount usual_root_size = ByteCount::gib(8);
-
-UnixTime now() {
-    return std::chrono::time_point_cast<std::chrono::seconds>(std::chrono::system_clock::now());
-}
-
-std::string new_artifact_id() { return VmId::random().str(); }
+/// Nobody goes on with a download after that.
+constexpr std::chrono::hours partial_blob_age{24 * 7};
+constexpr const char* room_remedy =
+    "Free some: `banger image cache prune`, `banger image delete`, `banger vm prune`.";
 
 /// A call inside a call: ends with the outer one, and can be ended alone when its reader fails.
 class InnerCall final : public Call {
@@ -102,86 +101,75 @@ private:
     std::vector<std::jthread> threads_;
 };
 
-Result<void> sync_file(const UniqueFd& fd, const std::string& what) {
-    if (::fsync(fd.get()) == 0) return ok();
-    return Error::from_errno(errno, "fsync " + what);
-}
-
-/// SHA-256 and length of what was fetched, against what the manifest promises.
-Result<void> verify_part(const UniqueFd& file, const Part& part) {
-    struct Free {
-        void operator()(EVP_MD_CTX* context) const { EVP_MD_CTX_free(context); }
-    };
-    const std::unique_ptr<EVP_MD_CTX, Free> context(EVP_MD_CTX_new());
-    if (!context || EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) != 1)
-        return Error(Errc::internal, "no SHA-256 in this OpenSSL");
-    std::vector<char> buffer(1 << 20);
-    std::uint64_t size = 0;
-    for (;;) {
-        const ssize_t count =
-            ::pread(file.get(), buffer.data(), buffer.size(), static_cast<off_t>(size));
-        if (count < 0) return Error::from_errno(errno, "reading what was fetched");
-        if (count == 0) break;
-        size += static_cast<std::uint64_t>(count);
-        EVP_DigestUpdate(context.get(), buffer.data(), static_cast<std::size_t>(count));
-    }
-    std::array<unsigned char, 32> hash{};
-    EVP_DigestFinal_ex(context.get(), hash.data(), nullptr);
-    std::string text = "sha256:";
-    for (const unsigned char byte : hash) {
-        text += "0123456789abcdef"[byte >> 4];
-        text += "0123456789abcdef"[byte & 15];
-    }
-    const bool is_right =
-        (!part.size || part.size->count() == size) && (!part.digest || part.digest->str() == text);
-    if (is_right) return ok();
-    return Error(Errc::corrupt,
-                 "fetched " + std::to_string(size) + " bytes with " + text + ", expected " +
-                     (part.size ? std::to_string(part.size->count()) + " bytes with " : "") +
-                     (part.digest ? part.digest->str() : "any digest"),
-                 "Try again; if it stays so, the source is damaged or was tampered with.");
-}
-
-/// A part whose digest is known is checked before anything reads it.
-Result<UniqueFd> fetch_verified(ImageSource& source, const ArtifactManifest& manifest,
-                                std::size_t index, const std::string& folder, Call& call) {
-    UniqueFd file(::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
-    if (!file) return Error::from_errno(errno, "making a file in " + folder);
-    BANGER_TRY(source.fetch(manifest, index, 0, file, call));
-    BANGER_TRY(verify_part(file, manifest.parts[index]).context("checking " + manifest.reference));
-    if (::lseek(file.get(), 0, SEEK_SET) != 0) return Error::from_errno(errno, "lseek");
-    return file;
-}
-
-/// Hands the parts to `read` as open descriptors in order: files that were checked, or pipes.
-Result<void> with_parts(ImageSource& source, const ArtifactManifest& manifest,
-                        const std::string& folder, Call& call,
-                        const std::function<Result<void>(std::span<const UniqueFd>)>& read) {
-    const bool all_pinned = std::ranges::all_of(
-        manifest.parts, [](const Part& part) { return part.digest.has_value(); });
-    if (all_pinned) {
-        std::vector<UniqueFd> files;
-        for (std::size_t part = 0; part < manifest.parts.size(); ++part)
-            files.push_back(BANGER_TRY(fetch_verified(source, manifest, part, folder, call)));
-        return read(files);
-    }
-    PartStreams streams(source, manifest, call);
-    BANGER_TRY(streams.open());
-    return streams.finish(read(streams.readers()));
-}
-
-Result<void> check_parts(const ArtifactManifest& manifest, PartFormat format) {
-    for (const Part& part : manifest.parts)
-        if (part.format != format)
-            return Error(Errc::unsupported,
-                         manifest.reference + " is a " + std::string(to_string(part.format)) +
-                             ", which this version cannot turn into a " +
-                             std::string(to_string(manifest.kind)),
-                         "Choose another reference; see `banger image list --available`.");
+/// The one format that all parts have, if `can_take` it.
+Result<PartFormat> format_of(const ArtifactManifest& manifest,
+                             std::initializer_list<PartFormat> can_take) {
     if (manifest.parts.empty())
         return Error(Errc::corrupt, manifest.reference + " has no parts",
                      "Report this to its publisher.");
-    return ok();
+    if (manifest.parts.size() > max_parts)
+        return Error(Errc::unsupported,
+                     manifest.reference + " has " + std::to_string(manifest.parts.size()) +
+                         " layers, more than " + std::to_string(max_parts),
+                     "Squash them; `docker build --squash` or `buildah bud --squash` do.");
+    const PartFormat format = manifest.parts.front().format;
+    const auto is_other = [&](const Part& part) { return part.format != format; };
+    // Bytes that nobody vouches for in advance come through a pipe, which a disk cannot be.
+    const bool is_known = std::ranges::find(can_take, format) != can_take.end() &&
+                          (format != PartFormat::ext4 || manifest.parts.front().digest);
+    const bool is_alone = manifest.parts.size() == 1 || format == PartFormat::tar_layer;
+    if (is_known && is_alone && std::ranges::none_of(manifest.parts, is_other)) return format;
+    return Error(Errc::unsupported,
+                 manifest.reference + " is a " + std::string(to_string(format)) +
+                     ", which this version cannot turn into " +
+                     (manifest.kind == ArtifactKind::image ? "an image" : "a kernel"),
+                 "Choose another reference; see `banger " + std::string(to_string(manifest.kind)) +
+                     " list --available`.");
+}
+
+std::vector<PartRecord> parts_of(const ArtifactManifest& manifest) {
+    std::vector<PartRecord> parts;
+    for (const Part& part : manifest.parts)
+        if (part.digest) parts.push_back({*part.digest, part.size});
+    return parts.size() == manifest.parts.size() ? parts : std::vector<PartRecord>();
+}
+
+std::vector<WantedBlob> blobs_of(const ArtifactManifest& manifest) {
+    std::vector<WantedBlob> blobs;
+    for (const PartRecord& part : parts_of(manifest))
+        blobs.push_back({part.digest, part.size});
+    return blobs;
+}
+
+/// The same parts give the same image, under whatever name they came.
+std::string identity_of(const ArtifactManifest& manifest) {
+    std::string identity;
+    for (const PartRecord& part : parts_of(manifest))
+        identity += part.digest.str() + " ";
+    return identity.empty() ? manifest.reference : identity;
+}
+
+Error another_of_that_name(ArtifactKind kind, const ArtifactName& name,
+                           const std::string& reference) {
+    const std::string word(to_string(kind));
+    return {Errc::already_exists,
+            "the " + word + " " + quoted(name.str()) + " is here, and is " + reference,
+            "Choose another name with --name, or delete it with `banger " + word + " delete " +
+                name.str() + "`."};
+}
+
+/// The size of one that is here is what it is.
+Result<ImageRecord> with_size(const ImageRecord& image, const std::optional<ByteCount>& size) {
+    if (!size || image.size == *size) return image;
+    return Error(Errc::already_exists,
+                 "the image " + quoted(image.name.str()) + " is here with " + image.size.text(),
+                 "Make it anew with --refresh, or another one with --name.");
+}
+
+template <class Record>
+bool is_known_as(const Record& record, const ArtifactName& name, const std::string& reference) {
+    return record.name == name && (record.name.str() == reference || record.id == reference ||
+                                   record.reference == reference || record.asked_as == reference);
 }
 
 Error unknown_reference(ArtifactKind kind, const std::string& reference) {
@@ -194,8 +182,17 @@ void take_better(std::string& field, const std::string& better) {
     if (!better.empty()) field = better;
 }
 
-bool is_bundle(const ArtifactManifest& manifest) {
-    return manifest.parts.size() == 1 && manifest.parts[0].format == PartFormat::bundle;
+/// Of a file system that comes as it is: the guest grows it to its disk.
+Result<void> grow(const UniqueFd& image, const std::optional<ByteCount>& wanted, ByteCount& size) {
+    if (wanted && *wanted < size)
+        return Error(Errc::invalid_argument,
+                     "the file system has " + size.text() + ", more than the " + wanted->text() +
+                         " asked for",
+                     "Ask for at least that.");
+    size = wanted.value_or(size);
+    if (::ftruncate(image.get(), static_cast<off_t>(size.count())) != 0)
+        return Error::from_errno(errno, "growing the file system");
+    return ok();
 }
 
 images::BundleReadOptions showing(Call& call, const ArtifactName& name) {
@@ -217,8 +214,39 @@ void take_from_bundle(ArtifactManifest& manifest, const images::BundleManifest& 
 
 }  // namespace
 
+UnixTime time_now() {
+    return std::chrono::time_point_cast<std::chrono::seconds>(std::chrono::system_clock::now());
+}
+
+std::string new_artifact_id() { return VmId::random().str(); }
+
+Result<void> sync_file(const UniqueFd& fd, const std::string& what) {
+    if (::fsync(fd.get()) == 0) return ok();
+    return Error::from_errno(errno, "fsync " + what);
+}
+
+Result<void> publish(const UniqueFd& last_file, const std::string& partial,
+                     const std::string& folder) {
+    BANGER_TRY(sync_file(last_file, partial));
+    BANGER_TRY(sync_folder(partial));
+    if (::rename(partial.c_str(), folder.c_str()) != 0)
+        return Error::from_errno(errno, "rename " + partial);
+    return sync_folder(parent_path(folder));
+}
+
+Error artifact_in_use(ArtifactKind kind, const std::vector<std::string>& users) {
+    std::string list;
+    for (const std::string& user : users)
+        list += (list.empty() ? "" : " ") + user;
+    return {Errc::in_use, "the " + std::string(to_string(kind)) + " is used by " + list,
+            "Delete what is not needed with `banger vm delete " + list + "`."};
+}
+
 ImageStore::ImageStore(Store& store, std::vector<NamedImageSource> sources, Places places)
-    : store_(store), sources_(std::move(sources)), places_(std::move(places)) {}
+    : store_(store),
+      sources_(std::move(sources)),
+      places_(std::move(places)),
+      blobs_(places_.blobs) {}
 
 Result<ImageStore::Found> ImageStore::resolve(ArtifactKind kind, const std::string& reference,
                                               Call& call) {
@@ -238,7 +266,8 @@ Result<ImageStore::Found> ImageStore::resolve(ArtifactKind kind, const std::stri
                 was_redirected = true;
                 break;
             }
-            Found found{std::get<ArtifactManifest>(std::move(*answer)), from.source};
+            Found found{std::get<ArtifactManifest>(std::move(*answer)), from.source, {}};
+            if (found.manifest.reference != reference) found.asked_as = reference;
             take_better(found.manifest.suggested_name, known.suggested_name);
             take_better(found.manifest.distro, known.distro);
             take_better(found.manifest.description, known.description);
@@ -252,38 +281,189 @@ Result<ImageStore::Found> ImageStore::resolve(ArtifactKind kind, const std::stri
                  "Correct the catalog that has it.");
 }
 
+Result<ImageStore::Found> ImageStore::resolve_again(ArtifactKind kind, const std::string& reference,
+                                                    const std::string& known_as, Call& call) {
+    Result<Found> found = resolve(kind, reference, call);
+    if (found || reference == known_as || found.error().code != Errc::not_found) return found;
+    return resolve(kind, known_as, call);
+}
+
+// ---- parts -------------------------------------------------------------------------------------
+
+Result<void> ImageStore::with_parts(
+    const Found& found, Call& call,
+    const std::function<Result<void>(std::span<const UniqueFd>)>& read) {
+    const auto through_pipes = [&]() -> Result<void> {
+        PartStreams streams(*found.source, found.manifest, call);
+        BANGER_TRY(streams.open());
+        return streams.finish(read(streams.readers()));
+    };
+    return parts_of(found.manifest).empty() ? through_pipes() : with_blobs(found, call, read);
+}
+
+Result<void> ImageStore::with_blobs(
+    const Found& found, Call& call,
+    const std::function<Result<void>(std::span<const UniqueFd>)>& read) {
+    const ArtifactManifest& manifest = found.manifest;
+    const std::vector<WantedBlob> wanted = blobs_of(manifest);
+    const std::vector<WantedBlob> missing = blobs_.missing(wanted);
+    std::string what = manifest.reference;
+    if (wanted.size() > 1)
+        what = (missing.size() == wanted.size() ? "" : std::to_string(missing.size()) + " of ") +
+               std::to_string(wanted.size()) + " layers of " + what;
+    const std::vector<UniqueFd> files = BANGER_TRY(blobs_.ensure_all(
+        wanted,
+        [&](std::size_t part, std::uint64_t resume_from, const UniqueFd& sink, Call& inner) {
+            return found.source->fetch(manifest, part, resume_from, sink, inner);
+        },
+        what, call));
+    Result<void> done = read(files);
+    if (!done && done.error().code == Errc::corrupt) {
+        bool was_damaged = false;
+        for (const WantedBlob& blob : wanted)
+            was_damaged = blobs_.remove_if_damaged(blob.digest).value_or(false) || was_damaged;
+        if (was_damaged)
+            return Error(Errc::corrupt,
+                         "the cached copy was damaged on the disk and is removed now",
+                         "Pull it again.");
+    }
+    return done;
+}
+
+Error ImageStore::give_back(Error error, std::span<const WantedBlob> missing_before) {
+    if (error.code != Errc::no_space) return error;
+    for (const WantedBlob& blob : missing_before)
+        (void)blobs_.remove(blob.digest);
+    if (error.remedy.empty()) error.remedy = room_remedy;
+    return error;
+}
+
+void ImageStore::drop_unshared(const ArtifactManifest& manifest) {
+    for (const Part& part : manifest.parts)
+        if (part.digest && part.format != PartFormat::tar_layer) (void)blobs_.remove(*part.digest);
+}
+
 // ---- images ------------------------------------------------------------------------------------
 
 Result<ImageRecord> ImageStore::ensure_image(const std::string& reference,
-                                             const std::optional<ArtifactName>& name, bool refresh,
-                                             Call& call) {
-    const auto present = [&] { return store_.find_image(name ? name->str() : reference); };
-    if (Result<ImageRecord> image = present(); image && !refresh) return image;
+                                             const PullOptions& options, Call& call) {
+    const auto present = [&]() -> Result<ImageRecord> {
+        Result<ImageRecord> image =
+            store_.find_image(options.name ? options.name->str() : reference);
+        // A name may begin an id, or be that of something else: asking the sources will tell.
+        if (image && options.name && !is_known_as(*image, *options.name, reference))
+            return Error(Errc::not_found, "not here under that name");
+        return image;
+    };
+    if (Result<ImageRecord> image = present(); image && !options.refresh)
+        return with_size(*image, options.size);
     const KeyedLock::Guard turn = BANGER_TRY(locks_.acquire("image " + reference, call.stop()));
     // Whoever had the lock before may have made it: a peer's success is success.
     Result<ImageRecord> existing = present();
-    if (existing && !refresh) return existing;
+    if (existing && !options.refresh) return with_size(*existing, options.size);
     if (!existing && existing.error().code != Errc::not_found) return existing;
+    const Found found = BANGER_TRY(resolve_again(
+        ArtifactKind::image, reference,
+        existing ? existing->asked_as.empty() ? existing->reference : existing->asked_as
+                 : reference,
+        call));
+    const ArtifactName name = options.name ? *options.name
+                              : existing
+                                  ? existing->name
+                                  : BANGER_TRY(ArtifactName::parse(found.manifest.suggested_name));
 
-    const Found found = BANGER_TRY(resolve(ArtifactKind::image, reference, call));
-    const ArtifactName chosen =
-        name ? *name : BANGER_TRY(ArtifactName::parse(found.manifest.suggested_name));
-    if (!existing) {
+    const KeyedLock::Guard turn_of_name =
+        BANGER_TRY(locks_.acquire("image name " + name.str(), call.stop()));
+    std::optional<ImageRecord> same_name;
+    for (ImageRecord& image : BANGER_TRY(store_.images()))
+        if (image.name == name) same_name = std::move(image);
+    if (same_name && !options.refresh) {
         // Another spelling of what is here already.
-        Result<ImageRecord> same_name = store_.find_image(chosen.str());
-        if (same_name && !refresh) return same_name;
+        if (same_name->reference == found.manifest.reference)
+            return with_size(*same_name, options.size);
+        return another_of_that_name(ArtifactKind::image, name, same_name->reference);
     }
-    return pull_image(found, chosen, existing ? std::optional(*existing) : std::nullopt, call);
+    if (same_name) {
+        const bool is_same = !options.size && same_name->reference == found.manifest.reference &&
+                             !same_name->parts.empty() &&
+                             same_name->parts == parts_of(found.manifest);
+        if (is_same && open_root_file_system(*same_name)) {
+            call.report({name.str() + " is up to date", 0, 0, Progress::Unit::none});
+            return *same_name;
+        }
+        const std::vector<std::string> users =
+            BANGER_TRY(store_.machines_using_image(same_name->id));
+        if (!users.empty()) return artifact_in_use(ArtifactKind::image, users);
+    }
+    const std::vector<WantedBlob> missing = blobs_.missing(blobs_of(found.manifest));
+    Result<ImageRecord> image = pull_image(found, name, options, same_name, call);
+    if (!image) return give_back(std::move(image).error(), missing);
+    return image;
+}
+
+/// Writes the root file system into `image`, in whichever form its parts have it. What a bundle
+/// knows about itself comes into `manifest`.
+Result<ByteCount> ImageStore::make_root_file_system(const Found& found, const ArtifactName& name,
+                                                    const PullOptions& options, PartFormat format,
+                                                    const UniqueFd& image,
+                                                    ArtifactManifest& manifest, Call& call) {
+    ByteCount size;
+    const auto write = [&](std::span<const UniqueFd> parts) -> Result<void> {
+        images::Ext4Options ext4;
+        ext4.label = "banger-root";
+        ext4.identity = identity_of(found.manifest);
+        ext4.size = options.size;
+        // What a machine's root disk has by default: growing is then left to those who ask for
+        // more.
+        ext4.at_least = usual_root_size;
+        std::uint64_t total = 0;
+        for (const PartRecord& part : parts_of(found.manifest))
+            total += part.size.value_or(ByteCount()).count();
+        // What is made on demand tells by itself how far it is.
+        if (total > 0)
+            ext4.on_progress = [&, total](const images::Ext4Progress& now) {
+                call.report(
+                    {"writing the root file system", now.bytes_read, total, Progress::Unit::bytes});
+            };
+        const Result<images::Ext4Summary> written =
+            images::write_ext4_from_layers(parts, image, ext4, call.stop());
+        // It is the wish that is too small, not the disk.
+        if (!written && options.size && written.error().code == Errc::no_space &&
+            !written.error().remedy.empty())
+            return Error(Errc::invalid_argument, written.error().message,
+                         "Ask for a larger --size, or leave it out.");
+        if (!written) return written.error();
+        size = written->size;
+        return ok();
+    };
+    const auto copy = [&](std::span<const UniqueFd> parts) -> Result<void> {
+        struct stat status {};
+        if (::fstat(parts[0].get(), &status) != 0) return Error::from_errno(errno, "stat");
+        BANGER_TRY(copy_sparse(parts[0].get(), image.get(), 0, status.st_size, call.stop()));
+        size = ByteCount::bytes(static_cast<std::uint64_t>(status.st_size));
+        return grow(image, options.size, size);
+    };
+    const auto unpack = [&](std::span<const UniqueFd> parts) -> Result<void> {
+        const images::BundleManifest bundle = BANGER_TRY(
+            images::read_image_bundle(parts[0], image, showing(call, name), call.stop()));
+        take_from_bundle(manifest, bundle);
+        size = bundle.files[0].size;
+        return grow(image, options.size, size);
+    };
+    using Read = std::function<Result<void>(std::span<const UniqueFd>)>;
+    const Read read = format == PartFormat::bundle ? Read(unpack)
+                      : format == PartFormat::ext4 ? Read(copy)
+                                                   : Read(write);
+    BANGER_TRY(with_parts(found, call, read));
+    return size;
 }
 
 Result<ImageRecord> ImageStore::pull_image(const Found& found, const ArtifactName& name,
+                                           const PullOptions& options,
                                            const std::optional<ImageRecord>& replaced, Call& call) {
     ArtifactManifest manifest = found.manifest;
-    const bool is_ready =
-        manifest.parts.size() == 1 && manifest.parts[0].format == PartFormat::ext4;
-    if (!is_bundle(manifest))
-        BANGER_TRY(check_parts(manifest, is_ready ? PartFormat::ext4 : PartFormat::tar_layer));
-    if (replaced) BANGER_TRY(remove_image(replaced->name.str()));
+    const PartFormat format = BANGER_TRY(
+        format_of(manifest, {PartFormat::tar_layer, PartFormat::ext4, PartFormat::bundle}));
 
     const std::string id = new_artifact_id();
     const std::string partial = places_.images + "/" + id + std::string(partial_suffix);
@@ -293,53 +473,14 @@ Result<ImageRecord> ImageStore::pull_image(const Found& found, const ArtifactNam
     const std::string path = partial + "/" + std::string(root_file_system);
     const UniqueFd image(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
     if (!image) return Error::from_errno(errno, "open " + path);
-
-    ByteCount size;
-    const auto write = [&](std::span<const UniqueFd> parts) -> Result<void> {
-        images::Ext4Options options;
-        options.label = "banger-root";
-        options.identity = manifest.reference;
-        // What a machine's root disk has by default: growing is then left to those who ask for
-        // more.
-        options.at_least = usual_root_size;
-        size = BANGER_TRY(images::write_ext4_from_layers(parts, image, options, call.stop())).size;
-        return ok();
-    };
-    const auto copy = [&](std::span<const UniqueFd> parts) -> Result<void> {
-        struct stat status {};
-        if (::fstat(parts[0].get(), &status) != 0) return Error::from_errno(errno, "stat");
-        off_t from = 0;
-        while (from < status.st_size) {
-            const ssize_t count =
-                ::copy_file_range(parts[0].get(), &from, image.get(), nullptr,
-                                  static_cast<std::size_t>(status.st_size - from), 0);
-            if (count <= 0)
-                return Error::from_errno(count < 0 ? errno : EIO, "copying the file system");
-        }
-        size = ByteCount::bytes(static_cast<std::uint64_t>(status.st_size));
-        return ok();
-    };
-    const auto unpack = [&](std::span<const UniqueFd> parts) -> Result<void> {
-        const images::BundleManifest bundle = BANGER_TRY(
-            images::read_image_bundle(parts[0], image, showing(call, name), call.stop()));
-        take_from_bundle(manifest, bundle);
-        size = bundle.files[0].size;
-        return ok();
-    };
-    using Read = std::function<Result<void>(std::span<const UniqueFd>)>;
-    BANGER_TRY(with_parts(*found.source, found.manifest, partial, call,
-                          is_bundle(manifest) ? Read(unpack)
-                          : is_ready          ? Read(copy)
-                                              : Read(write))
-                   .context("pulling " + manifest.reference));
+    const ByteCount size =
+        BANGER_TRY(make_root_file_system(found, name, options, format, image, manifest, call)
+                       .context("pulling " + manifest.reference));
 
     call.report({"finishing " + name.str(), 0, 0, Progress::Unit::none});
-    BANGER_TRY(sync_file(image, path));
     const std::string final_folder = places_.images + "/" + id;
     rollback.add("removing " + final_folder, [&] { return remove_tree(final_folder); });
-    if (::rename(partial.c_str(), final_folder.c_str()) != 0)
-        return Error::from_errno(errno, "rename " + partial);
-    BANGER_TRY(sync_folder(places_.images));
+    BANGER_TRY(publish(image, partial, final_folder));
     const ImageRecord record{.id = id,
                              .name = name,
                              .reference = manifest.reference,
@@ -349,30 +490,55 @@ Result<ImageRecord> ImageStore::pull_image(const Found& found, const ArtifactNam
                              .provenance = manifest.provenance,
                              .kernel_reference = manifest.kernel_reference,
                              .size = size,
-                             .created_at = now(),
+                             .created_at = time_now(),
                              .state = ArtifactState::ready,
-                             .run_config = manifest.run_config};
-    BANGER_TRY(store_.add_image(record));
+                             .run_config = manifest.run_config,
+                             .asked_as = found.asked_as,
+                             .parts = parts_of(manifest)};
+    Result<void> stored =
+        replaced ? store_.replace_image(replaced->id, record) : store_.add_image(record);
+    // Somebody deleted the old one meanwhile.
+    if (!stored && replaced && stored.error().code == Errc::not_found)
+        stored = store_.add_image(record);
+    BANGER_TRY(stored);
     rollback.commit();
+    // What stays of these is found by recover() and `banger image cache prune`.
+    if (replaced) (void)remove_tree(places_.images + "/" + replaced->id);
+    drop_unshared(manifest);
     return record;
 }
 
+std::string ImageStore::path_of(const ImageRecord& image) const {
+    if (image.file) return image.file->path;
+    return places_.images + "/" + image.id + "/" + std::string(root_file_system);
+}
+
 Result<UniqueFd> ImageStore::open_root_file_system(const ImageRecord& image) {
-    const std::string path = places_.images + "/" + image.id + "/" + std::string(root_file_system);
-    const std::string remedy = "Delete it and pull it again: banger image delete " +
-                               image.name.str() + " && banger image pull " + image.reference;
+    const std::string path = path_of(image);
+    const std::string& name = image.name.str();
+    const std::string remedy =
+        image.file
+            ? "Put the file back as it was; or delete the machines that stand on it and then "
+              "the image, and register it again."
+            : "Delete it and pull it again: banger image delete " + name +
+                  " && banger image pull " + image.reference;
     Result<UniqueFd> file = open_read(path);
     if (!file)
         return Error(Errc::corrupt,
-                     "the file of image " + image.name.str() + " is gone: " + file.error().message,
+                     "the file of image " + name + " cannot be opened: " + file.error().message,
                      remedy);
     struct stat status {};
     if (::fstat(file->get(), &status) != 0) return Error::from_errno(errno, "stat " + path);
-    if (static_cast<std::uint64_t>(status.st_size) != image.size.count())
+    if (!S_ISREG(status.st_mode) ||
+        static_cast<std::uint64_t>(status.st_size) != image.size.count())
         return Error(Errc::corrupt,
-                     path + " has " + std::to_string(status.st_size) +
-                         " bytes, but was made with " + std::to_string(image.size.count()),
+                     path + " has " + std::to_string(status.st_size) + " bytes, but " +
+                         (image.file ? "had " : "was made with ") +
+                         std::to_string(image.size.count()) +
+                         (image.file ? " when it was registered" : ""),
                      remedy);
+    if (image.file && changed_at(status) != image.file->changed)
+        return Error(Errc::corrupt, path + " was changed after it was registered", remedy);
     return file;
 }
 
@@ -387,7 +553,7 @@ Result<ImageRecord> ImageStore::remove_image(const std::string& name) {
 
 Result<ByteCount> ImageStore::allocated(const ImageRecord& image) {
     struct stat status {};
-    const std::string path = places_.images + "/" + image.id + "/" + std::string(root_file_system);
+    const std::string path = path_of(image);
     if (::stat(path.c_str(), &status) != 0) return Error::from_errno(errno, "stat " + path);
     return ByteCount::bytes(static_cast<std::uint64_t>(status.st_blocks) * 512);
 }
@@ -395,79 +561,123 @@ Result<ByteCount> ImageStore::allocated(const ImageRecord& image) {
 // ---- kernels -----------------------------------------------------------------------------------
 
 Result<KernelRecord> ImageStore::ensure_kernel(const std::string& reference,
-                                               const std::optional<ArtifactName>& name,
-                                               bool refresh, Call& call) {
-    const auto present = [&] { return store_.find_kernel(name ? name->str() : reference); };
-    if (Result<KernelRecord> kernel = present(); kernel && !refresh) return kernel;
+                                               const PullOptions& options, Call& call) {
+    const auto present = [&]() -> Result<KernelRecord> {
+        Result<KernelRecord> kernel =
+            store_.find_kernel(options.name ? options.name->str() : reference);
+        // A name may begin an id, or be that of something else: asking the sources will tell.
+        if (kernel && options.name && !is_known_as(*kernel, *options.name, reference))
+            return Error(Errc::not_found, "not here under that name");
+        return kernel;
+    };
+    if (Result<KernelRecord> kernel = present(); kernel && !options.refresh) return kernel;
     const KeyedLock::Guard turn = BANGER_TRY(locks_.acquire("kernel " + reference, call.stop()));
     Result<KernelRecord> existing = present();
-    if (existing && !refresh) return existing;
+    if (existing && !options.refresh) return existing;
     if (!existing && existing.error().code != Errc::not_found) return existing;
+    const Found found = BANGER_TRY(resolve_again(
+        ArtifactKind::kernel, reference,
+        existing ? existing->asked_as.empty() ? existing->reference : existing->asked_as
+                 : reference,
+        call));
+    const ArtifactName name = options.name ? *options.name
+                              : existing
+                                  ? existing->name
+                                  : BANGER_TRY(ArtifactName::parse(found.manifest.suggested_name));
 
-    const Found found = BANGER_TRY(resolve(ArtifactKind::kernel, reference, call));
-    const ArtifactName chosen =
-        name ? *name : BANGER_TRY(ArtifactName::parse(found.manifest.suggested_name));
-    if (!existing) {
-        Result<KernelRecord> same_name = store_.find_kernel(chosen.str());
-        if (same_name && !refresh) return same_name;
+    const KeyedLock::Guard turn_of_name =
+        BANGER_TRY(locks_.acquire("kernel name " + name.str(), call.stop()));
+    std::optional<KernelRecord> same_name;
+    for (KernelRecord& kernel : BANGER_TRY(store_.kernels()))
+        if (kernel.name == name) same_name = std::move(kernel);
+    if (same_name && !options.refresh) {
+        if (same_name->reference == found.manifest.reference) return *same_name;
+        return another_of_that_name(ArtifactKind::kernel, name, same_name->reference);
     }
-    return pull_kernel(found, chosen, existing ? std::optional(*existing) : std::nullopt, call);
+    if (same_name) {
+        const bool is_same = same_name->reference == found.manifest.reference &&
+                             !same_name->parts.empty() &&
+                             same_name->parts == parts_of(found.manifest);
+        if (is_same && open_kernel(*same_name)) {
+            call.report({name.str() + " is up to date", 0, 0, Progress::Unit::none});
+            return *same_name;
+        }
+        const std::vector<std::string> users =
+            BANGER_TRY(store_.machines_using_kernel(same_name->id));
+        if (!users.empty()) return artifact_in_use(ArtifactKind::kernel, users);
+    }
+    const std::vector<WantedBlob> missing = blobs_.missing(blobs_of(found.manifest));
+    Result<KernelRecord> kernel = pull_kernel(found, name, same_name, call);
+    if (!kernel) return give_back(std::move(kernel).error(), missing);
+    return kernel;
 }
 
 Result<KernelRecord> ImageStore::pull_kernel(const Found& found, const ArtifactName& name,
                                              const std::optional<KernelRecord>& replaced,
                                              Call& call) {
     ArtifactManifest manifest = found.manifest;
-    if (!is_bundle(manifest)) BANGER_TRY(check_parts(manifest, PartFormat::kernel_tree));
-    if (replaced) BANGER_TRY(remove_kernel(replaced->name.str()));
+    const PartFormat format =
+        BANGER_TRY(format_of(manifest, {PartFormat::kernel_tree, PartFormat::bundle}));
 
-    const std::string id = new_artifact_id();
-    const std::string partial = places_.kernels + "/" + id + std::string(partial_suffix);
+    KernelRecord record{.id = new_artifact_id(),
+                        .name = name,
+                        .reference = manifest.reference,
+                        .provenance = manifest.provenance,
+                        .asked_as = found.asked_as,
+                        .parts = parts_of(manifest)};
+    const auto fill = [&](const UniqueFd& folder) -> Result<images::KernelFiles> {
+        images::KernelFiles files;
+        const auto unpack = [&](const UniqueFd& part) -> Result<void> {
+            const images::BundleManifest bundle = BANGER_TRY(
+                images::read_kernel_bundle(part, folder, showing(call, name), call.stop()));
+            take_from_bundle(manifest, bundle);
+            files = {.version = bundle.kernel_version,
+                     .vmlinux_size = bundle.files[0].size,
+                     .initramfs_size = bundle.files[1].size,
+                     .modules_size = bundle.files[2].size};
+            return ok();
+        };
+        const auto import = [&](std::span<const UniqueFd> parts) -> Result<void> {
+            if (format == PartFormat::bundle) return unpack(parts[0]);
+            files = BANGER_TRY(images::import_kernel_tree(parts[0], folder, call.stop()));
+            return ok();
+        };
+        BANGER_TRY(with_parts(found, call, import).context("pulling " + manifest.reference));
+        record.architecture = manifest.architecture;
+        record.description = manifest.description;
+        return files;
+    };
+    record = BANGER_TRY(make_kernel(record, replaced, fill));
+    drop_unshared(manifest);
+    return record;
+}
+
+Result<KernelRecord> ImageStore::make_kernel(
+    const KernelRecord& planned, const std::optional<KernelRecord>& replaced,
+    const std::function<Result<images::KernelFiles>(const UniqueFd& folder)>& fill) {
+    const std::string final_folder = places_.kernels + "/" + planned.id;
+    const std::string partial = final_folder + std::string(partial_suffix);
     Rollback rollback({});
     rollback.add("removing " + partial, [&] { return remove_tree(partial); });
     BANGER_TRY(ensure_folder(partial, 0700));
     const UniqueFd folder(::open(partial.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!folder) return Error::from_errno(errno, "open " + partial);
-
-    images::KernelFiles files;
-    const auto unpack = [&](const UniqueFd& part) -> Result<void> {
-        const images::BundleManifest bundle =
-            BANGER_TRY(images::read_kernel_bundle(part, folder, showing(call, name), call.stop()));
-        take_from_bundle(manifest, bundle);
-        files = {.version = bundle.kernel_version,
-                 .vmlinux_size = bundle.files[0].size,
-                 .initramfs_size = bundle.files[1].size,
-                 .modules_size = bundle.files[2].size};
-        return ok();
-    };
-    BANGER_TRY(with_parts(*found.source, found.manifest, partial, call,
-                          [&](std::span<const UniqueFd> parts) -> Result<void> {
-                              if (is_bundle(found.manifest)) return unpack(parts[0]);
-                              files = BANGER_TRY(
-                                  images::import_kernel_tree(parts[0], folder, call.stop()));
-                              return ok();
-                          })
-                   .context("pulling " + manifest.reference));
-    BANGER_TRY(sync_file(folder, partial));
-    const std::string final_folder = places_.kernels + "/" + id;
+    const images::KernelFiles files = BANGER_TRY(fill(folder));
     rollback.add("removing " + final_folder, [&] { return remove_tree(final_folder); });
-    if (::rename(partial.c_str(), final_folder.c_str()) != 0)
-        return Error::from_errno(errno, "rename " + partial);
-    BANGER_TRY(sync_folder(places_.kernels));
-    const KernelRecord record{
-        .id = id,
-        .name = name,
-        .version = files.version,
-        .reference = manifest.reference,
-        .architecture = manifest.architecture,
-        .description = manifest.description,
-        .provenance = manifest.provenance,
-        .size = ByteCount::bytes(files.vmlinux_size.count() + files.initramfs_size.count() +
-                                 files.modules_size.count()),
-        .created_at = now(),
-        .state = ArtifactState::ready};
-    BANGER_TRY(store_.add_kernel(record));
+    BANGER_TRY(publish(folder, partial, final_folder));
+    KernelRecord record = planned;
+    record.version = files.version;
+    record.size = ByteCount::bytes(files.vmlinux_size.count() + files.initramfs_size.count() +
+                                   files.modules_size.count());
+    record.created_at = time_now();
+    record.state = ArtifactState::ready;
+    Result<void> stored =
+        replaced ? store_.replace_kernel(replaced->id, record) : store_.add_kernel(record);
+    if (!stored && replaced && stored.error().code == Errc::not_found)
+        stored = store_.add_kernel(record);
+    BANGER_TRY(stored);
     rollback.commit();
+    if (replaced) (void)remove_tree(places_.kernels + "/" + replaced->id);
     return record;
 }
 
@@ -490,6 +700,14 @@ Result<ImageStore::OpenKernel> ImageStore::open_kernel(const KernelRecord& kerne
 
 Result<KernelRecord> ImageStore::remove_kernel(const std::string& name) {
     const KernelRecord kernel = BANGER_TRY(store_.find_kernel(name));
+    // One that a source has comes back when it is needed; this would not.
+    if (is_own_file(kernel.reference))
+        for (const ImageRecord& image : BANGER_TRY(store_.images()))
+            if (image.kernel_reference == kernel.name.str())
+                return Error(Errc::in_use,
+                             "the kernel is what machines of image " + image.name.str() + " boot",
+                             "Give that image another: banger image set " + image.name.str() +
+                                 " --kernel KERNEL");
     BANGER_TRY(store_.remove_kernel(kernel.id));
     BANGER_TRY(remove_tree(places_.kernels + "/" + kernel.id));
     return kernel;
@@ -548,8 +766,9 @@ Result<int> ImageStore::recover() {
     const std::vector<ImageRecord> images = BANGER_TRY(store_.images());
     const std::vector<KernelRecord> kernels = BANGER_TRY(store_.kernels());
     BANGER_TRY(sweep(places_.images, [&](const std::string& name) {
-        return std::ranges::any_of(images,
-                                   [&](const ImageRecord& image) { return image.id == name; });
+        // A registered one has no files here, unless a promotion died before its last step.
+        return std::ranges::any_of(
+            images, [&](const ImageRecord& image) { return image.id == name && !image.file; });
     }));
     BANGER_TRY(sweep(places_.kernels, [&](const std::string& name) {
         return std::ranges::any_of(kernels,
@@ -557,6 +776,7 @@ Result<int> ImageStore::recover() {
     }));
     BANGER_TRY(sweep(places_.templates,
                      [](const std::string& name) { return !name.ends_with(partial_suffix); }));
+    removed += BANGER_TRY(blobs_.recover(partial_blob_age));
     return removed;
 }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstring>
 #include <optional>
+#include <string>
 
 #include "core/images/unpack.hpp"
 
@@ -83,6 +84,26 @@ Result<std::string> extract_vmlinux(std::string_view kernel_image) {
     std::string vmlinux = BANGER_TRY(unpack(payload, max_vmlinux).context("unpacking the kernel"));
     BANGER_TRY(check_elf(vmlinux));
     return vmlinux;
+}
+
+std::optional<std::string> kernel_version(std::string_view kernel_image) {
+    constexpr std::string_view banner = "Linux version ";
+    std::string_view text;
+    if (is_elf(kernel_image)) {
+        const std::size_t at = kernel_image.find(banner);
+        if (at == kernel_image.npos) return std::nullopt;
+        text = kernel_image.substr(at + banner.size());
+    } else {
+        const std::optional<std::uint16_t> offset = value_at<std::uint16_t>(kernel_image, 0x20e);
+        if (!payload_of(kernel_image) || !offset || *offset == 0) return std::nullopt;
+        if (std::size_t{*offset} + 0x200 >= kernel_image.size()) return std::nullopt;
+        text = kernel_image.substr(std::size_t{*offset} + 0x200);
+    }
+    const std::size_t end = text.find_first_not_of(
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-+_~");
+    // uname(2) has 65 bytes for it.
+    if (end == text.npos || end == 0 || end > 64 || text[0] == '.') return std::nullopt;
+    return std::string(text.substr(0, end));
 }
 
 bool has_pvh_entry(std::string_view vmlinux) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -18,6 +19,10 @@ namespace banger::images {
 Result<std::string> extract_vmlinux(std::string_view kernel_image);
 
 inline constexpr std::size_t max_vmlinux = 512U << 20;
+
+/// As `uname -r` will say it: from the setup header of a bzImage (kernel_version, boot.rst), or
+/// from the banner in an ELF vmlinux. Nothing when there is none, or none that could name a folder.
+std::optional<std::string> kernel_version(std::string_view kernel_image);
 
 /// True when an ELF vmlinux has the note that lets a VMM enter it directly
 /// (XEN_ELFNOTE_PHYS32_ENTRY).

@@ -71,14 +71,15 @@ Result<void> remove(Connection& connection, const Kind& kind, const std::string&
 }
 
 Result<std::string> find_id(Connection& connection, const Kind& kind, std::string_view text) {
-    Statement rows = BANGER_TRY(
-        connection.prepare("SELECT id, name, reference FROM " + kind.table + " ORDER BY name"));
+    Statement rows = BANGER_TRY(connection.prepare("SELECT id, name, reference, asked_as FROM " +
+                                                   kind.table + " ORDER BY name"));
     std::vector<Candidate> candidates;
     while (BANGER_TRY(rows.step())) {
         Candidate candidate;
         candidate.id = rows.text();
         candidate.name = rows.text();
         candidate.reference = rows.text();
+        candidate.asked_as = rows.text();
         candidates.push_back(std::move(candidate));
     }
     return look_up(text, candidates, kind.words);
@@ -88,6 +89,42 @@ Error gone(const Kind& kind, const ArtifactName& name) {
     return {Errc::not_found,
             "the " + kind.thing + " " + quoted(name.str()) + " is not in the store any more",
             "See `" + std::string(kind.words.list) + "`."};
+}
+
+Result<std::vector<PartRecord>> read_parts(Connection& connection, const Kind& kind,
+                                           const std::string& id) {
+    Statement rows =
+        BANGER_TRY(connection.prepare("SELECT digest, size FROM " + kind.thing + "_parts WHERE " +
+                                          kind.thing + "_id = ? ORDER BY position",
+                                      id));
+    return sqlite::read_all_rows<PartRecord>(rows, [&](Statement& row) -> Result<PartRecord> {
+        PartRecord part{
+            BANGER_TRY(decoded(Digest::parse(row.text()), kind.thing + "_parts.digest"))};
+        if (row.is_null())
+            row.skip(1);
+        else
+            part.size = row.bytes();
+        return part;
+    });
+}
+
+Result<void> write_parts(Connection& connection, const Kind& kind, const std::string& id,
+                         const std::vector<PartRecord>& parts) {
+    const std::string table = kind.thing + "_parts";
+    BANGER_TRY(connection.run("DELETE FROM " + table + " WHERE " + kind.thing + "_id = ?", id));
+    std::int64_t position = 0;
+    for (const PartRecord& part : parts)
+        BANGER_TRY(connection.run("INSERT INTO " + table + " VALUES (?, ?, ?, ?)", id, position++,
+                                  part.digest, part.size));
+    return ok();
+}
+
+Result<void> check_exists(Connection& connection, const Kind& kind, const std::string& id) {
+    const std::int64_t count =
+        BANGER_TRY(connection.integer("SELECT count(*) FROM " + kind.table + " WHERE id = ?", id));
+    if (count > 0) return ok();
+    return Error(Errc::not_found, "the " + kind.thing + " is not in the store any more",
+                 "See `" + std::string(kind.words.list) + "`.");
 }
 
 // ---- images ----
@@ -107,6 +144,10 @@ Result<ImageRecord> read_image(Statement& row) {
     image.state = BANGER_TRY(decoded(parse_artifact_state(row.text()), "images.state"));
     image.run_config.working_folder = row.text();
     image.run_config.user = row.text();
+    image.asked_as = row.text();
+    const std::string file = row.text();
+    const std::int64_t changed = row.integer();
+    if (!file.empty()) image.file = RegisteredFile{file, changed};
     return image;
 }
 
@@ -128,13 +169,16 @@ Result<std::vector<ImageRecord>> load_images(Connection& connection,
                                              const std::optional<std::string>& id) {
     Statement rows = BANGER_TRY(connection.prepare(
         "SELECT id, name, reference, distro, architecture, description, provenance,"
-        " kernel_reference, size, created_at, state, working_folder, run_user FROM images"
+        " kernel_reference, size, created_at, state, working_folder, run_user, asked_as, file,"
+        " file_changed FROM images"
         " WHERE ?1 IS NULL OR id = ?1 ORDER BY name",
         id));
     std::vector<ImageRecord> images =
         BANGER_TRY(sqlite::read_all_rows<ImageRecord>(rows, read_image));
-    for (ImageRecord& image : images)
+    for (ImageRecord& image : images) {
         BANGER_TRY(read_words(connection, image));
+        image.parts = BANGER_TRY(read_parts(connection, image_kind(), image.id));
+    }
     return images;
 }
 
@@ -151,15 +195,28 @@ Result<void> write_image(Connection& connection, const ImageRecord& image) {
     BANGER_TRY(connection.run(
         "UPDATE images SET reference = ?2, distro = ?3, architecture = ?4, description = ?5,"
         " provenance = ?6, kernel_reference = ?7, size = ?8, created_at = ?9, state = ?10,"
-        " working_folder = ?11, run_user = ?12 WHERE id = ?1",
+        " working_folder = ?11, run_user = ?12, asked_as = ?13, file = ?14, file_changed = ?15"
+        " WHERE id = ?1",
         image.id, image.reference, image.distro, image.architecture, image.description,
         image.provenance, image.kernel_reference, image.size, image.created_at, image.state,
-        image.run_config.working_folder, image.run_config.user));
+        image.run_config.working_folder, image.run_config.user, image.asked_as,
+        image.file ? image.file->path : std::string(), image.file ? image.file->changed : 0));
     if (connection.changes() == 0) return gone(image_kind(), image.name);
     BANGER_TRY(connection.run("DELETE FROM image_words WHERE image_id = ?", image.id));
     BANGER_TRY(write_words(connection, image.id, "environment", image.run_config.environment));
     BANGER_TRY(write_words(connection, image.id, "entrypoint", image.run_config.entrypoint));
-    return write_words(connection, image.id, "command", image.run_config.command);
+    BANGER_TRY(write_words(connection, image.id, "command", image.run_config.command));
+    return write_parts(connection, image_kind(), image.id, image.parts);
+}
+
+Result<void> insert_image(Connection& connection, const ImageRecord& image) {
+    BANGER_TRY(check_is_new(connection, image_kind(), image.id, image.name));
+    BANGER_TRY(connection.run(
+        "INSERT INTO images (id, name, reference, distro, architecture, description, provenance,"
+        " kernel_reference, size, created_at, state, working_folder, run_user)"
+        " VALUES (?, ?, '', '', '', '', '', '', 0, 0, '', '', '')",
+        image.id, image.name));
+    return write_image(connection, image);
 }
 
 // ---- kernels ----
@@ -176,6 +233,7 @@ Result<KernelRecord> read_kernel(Statement& row) {
     kernel.size = row.bytes();
     kernel.created_at = row.time();
     kernel.state = BANGER_TRY(decoded(parse_artifact_state(row.text()), "kernels.state"));
+    kernel.asked_as = row.text();
     return kernel;
 }
 
@@ -183,19 +241,32 @@ Result<std::vector<KernelRecord>> load_kernels(Connection& connection,
                                                const std::optional<std::string>& id) {
     Statement rows = BANGER_TRY(connection.prepare(
         "SELECT id, name, version, reference, architecture, description, provenance, size,"
-        " created_at, state FROM kernels WHERE ?1 IS NULL OR id = ?1 ORDER BY name",
+        " created_at, state, asked_as FROM kernels WHERE ?1 IS NULL OR id = ?1 ORDER BY name",
         id));
-    return sqlite::read_all_rows<KernelRecord>(rows, read_kernel);
+    std::vector<KernelRecord> kernels =
+        BANGER_TRY(sqlite::read_all_rows<KernelRecord>(rows, read_kernel));
+    for (KernelRecord& kernel : kernels)
+        kernel.parts = BANGER_TRY(read_parts(connection, kernel_kind(), kernel.id));
+    return kernels;
 }
 
 Result<void> write_kernel(Connection& connection, const KernelRecord& kernel) {
     BANGER_TRY(connection.run(
         "UPDATE kernels SET version = ?2, reference = ?3, architecture = ?4, description = ?5,"
-        " provenance = ?6, size = ?7, created_at = ?8, state = ?9 WHERE id = ?1",
+        " provenance = ?6, size = ?7, created_at = ?8, state = ?9, asked_as = ?10 WHERE id = ?1",
         kernel.id, kernel.version, kernel.reference, kernel.architecture, kernel.description,
-        kernel.provenance, kernel.size, kernel.created_at, kernel.state));
+        kernel.provenance, kernel.size, kernel.created_at, kernel.state, kernel.asked_as));
     if (connection.changes() == 0) return gone(kernel_kind(), kernel.name);
-    return ok();
+    return write_parts(connection, kernel_kind(), kernel.id, kernel.parts);
+}
+
+Result<void> insert_kernel(Connection& connection, const KernelRecord& kernel) {
+    BANGER_TRY(check_is_new(connection, kernel_kind(), kernel.id, kernel.name));
+    BANGER_TRY(connection.run(
+        "INSERT INTO kernels (id, name, version, reference, architecture, description, provenance,"
+        " size, created_at, state) VALUES (?, ?, '', '', '', '', '', 0, 0, '')",
+        kernel.id, kernel.name));
+    return write_kernel(connection, kernel);
 }
 
 }  // namespace
@@ -203,14 +274,20 @@ Result<void> write_kernel(Connection& connection, const KernelRecord& kernel) {
 Result<void> Store::add_image(const ImageRecord& image) {
     ImageRecord added = image;
     if (added.created_at == UnixTime()) added.created_at = database_->now();
-    const auto add = [&](Connection& connection) -> Result<void> {
-        BANGER_TRY(check_is_new(connection, image_kind(), added.id, added.name));
-        BANGER_TRY(connection.run(
-            "INSERT INTO images VALUES (?, ?, '', '', '', '', '', '', 0, 0, '', '', '')", added.id,
-            added.name));
-        return write_image(connection, added);
+    return database_->transact(Transaction::Kind::durable, [&](Connection& connection) {
+        return insert_image(connection, added);
+    });
+}
+
+Result<void> Store::replace_image(const std::string& old_id, const ImageRecord& image) {
+    ImageRecord added = image;
+    if (added.created_at == UnixTime()) added.created_at = database_->now();
+    const auto replace = [&](Connection& connection) -> Result<void> {
+        BANGER_TRY(check_exists(connection, image_kind(), old_id));
+        BANGER_TRY(remove(connection, image_kind(), old_id));
+        return insert_image(connection, added);
     };
-    return database_->transact(Transaction::Kind::durable, add);
+    return database_->transact(Transaction::Kind::durable, replace);
 }
 
 Result<void> Store::save_image(const ImageRecord& image) {
@@ -248,13 +325,20 @@ Result<std::vector<std::string>> Store::machines_using_image(const std::string& 
 Result<void> Store::add_kernel(const KernelRecord& kernel) {
     KernelRecord added = kernel;
     if (added.created_at == UnixTime()) added.created_at = database_->now();
-    const auto add = [&](Connection& connection) -> Result<void> {
-        BANGER_TRY(check_is_new(connection, kernel_kind(), added.id, added.name));
-        BANGER_TRY(connection.run("INSERT INTO kernels VALUES (?, ?, '', '', '', '', '', 0, 0, '')",
-                                  added.id, added.name));
-        return write_kernel(connection, added);
+    return database_->transact(Transaction::Kind::durable, [&](Connection& connection) {
+        return insert_kernel(connection, added);
+    });
+}
+
+Result<void> Store::replace_kernel(const std::string& old_id, const KernelRecord& kernel) {
+    KernelRecord added = kernel;
+    if (added.created_at == UnixTime()) added.created_at = database_->now();
+    const auto replace = [&](Connection& connection) -> Result<void> {
+        BANGER_TRY(check_exists(connection, kernel_kind(), old_id));
+        BANGER_TRY(remove(connection, kernel_kind(), old_id));
+        return insert_kernel(connection, added);
     };
-    return database_->transact(Transaction::Kind::durable, add);
+    return database_->transact(Transaction::Kind::durable, replace);
 }
 
 Result<void> Store::save_kernel(const KernelRecord& kernel) {

@@ -45,6 +45,8 @@ Result<std::string> look_up(std::string_view text, std::span<const Candidate> ca
         if (candidate.name == text) return candidate.id;
     for (const Candidate& candidate : candidates)
         if (candidate.reference == text) return candidate.id;
+    for (const Candidate& candidate : candidates)
+        if (candidate.asked_as == text) return candidate.id;
     std::vector<const Candidate*> matches;
     for (const Candidate& candidate : candidates)
         if (candidate.id.starts_with(text)) matches.push_back(&candidate);

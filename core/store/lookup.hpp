@@ -13,6 +13,7 @@ struct Candidate {
     std::string id;
     std::string name;
     std::string reference = {};  ///< another full spelling; empty: none
+    std::string asked_as = {};   ///< one more
 };
 
 /// What is looked for, for the sentences.

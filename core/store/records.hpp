@@ -90,6 +90,20 @@ enum class ArtifactState {
 std::string_view to_string(ArtifactState state);
 std::optional<ArtifactState> parse_artifact_state(std::string_view word);
 
+/// One stream of bytes that an artifact was made of, where its source said which.
+struct PartRecord {
+    Digest digest;
+    std::optional<ByteCount> size = {};
+    friend bool operator==(const PartRecord&, const PartRecord&) = default;
+};
+
+/// A root file system that stays the user's own: what `image register` saw of it.
+struct RegisteredFile {
+    std::string path;          ///< absolute
+    std::int64_t changed = 0;  ///< st_mtim in nanoseconds
+    friend bool operator==(const RegisteredFile&, const RegisteredFile&) = default;
+};
+
 /// An image in the store. Core/images derives its files from `id`.
 struct ImageRecord {
     /// 12 to 64 lower-case hexadecimal digits, chosen by the caller. Unique, as the name is: one
@@ -106,6 +120,9 @@ struct ImageRecord {
     UnixTime created_at{};
     ArtifactState state = ArtifactState::pulling;
     RunConfig run_config = {};
+    std::string asked_as = {};                ///< another spelling it was asked for by; empty: none
+    std::vector<PartRecord> parts = {};       ///< in order; empty where the source did not say
+    std::optional<RegisteredFile> file = {};  ///< nothing: the file is the store's
     friend bool operator==(const ImageRecord&, const ImageRecord&) = default;
 };
 
@@ -121,6 +138,8 @@ struct KernelRecord {
     ByteCount size = {};  ///< of kernel and modules together
     UnixTime created_at{};
     ArtifactState state = ArtifactState::pulling;
+    std::string asked_as = {};
+    std::vector<PartRecord> parts = {};
     friend bool operator==(const KernelRecord&, const KernelRecord&) = default;
 };
 

@@ -148,7 +148,32 @@ UPDATE machines SET workspace_base = workspace_head, workspace_branch = '',
     workspace_fingerprint = '' WHERE workspace_head IS NOT NULL;
 )sql";
 
-constexpr const char* all_migrations[] = {version_1, version_2};
+constexpr const char* version_3 = R"sql(
+-- What the user asked for, when that is not the canonical spelling; empty: it is.
+ALTER TABLE images ADD COLUMN asked_as TEXT NOT NULL DEFAULT '';
+ALTER TABLE kernels ADD COLUMN asked_as TEXT NOT NULL DEFAULT '';
+-- A registered image: the user's own file, and its st_mtim in nanoseconds. Empty: in the store.
+ALTER TABLE images ADD COLUMN file TEXT NOT NULL DEFAULT '';
+ALTER TABLE images ADD COLUMN file_changed INTEGER NOT NULL DEFAULT 0;
+
+-- What an artifact was made of, where it was told; a size may be unknown.
+CREATE TABLE image_parts (
+    image_id TEXT NOT NULL REFERENCES images(id) ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    digest TEXT NOT NULL,
+    size INTEGER,
+    PRIMARY KEY (image_id, position)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE kernel_parts (
+    kernel_id TEXT NOT NULL REFERENCES kernels(id) ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    digest TEXT NOT NULL,
+    size INTEGER,
+    PRIMARY KEY (kernel_id, position)
+) STRICT, WITHOUT ROWID;
+)sql";
+
+constexpr const char* all_migrations[] = {version_1, version_2, version_3};
 
 struct Header {
     std::int64_t application = 0;

@@ -78,17 +78,21 @@ public:
     Result<void> add_image(const ImageRecord& image);
     /// Writes everything but id and name. Errc::not_found when it was removed.
     Result<void> save_image(const ImageRecord& image);
+    /// Removes the one of that id and adds the other, which may have its name: both or neither.
+    /// Errc::in_use names the machines that need the old one; not_found when it is gone.
+    Result<void> replace_image(const std::string& old_id, const ImageRecord& image);
     /// Succeeds when there is none. Errc::in_use names the machines that need it.
     Result<void> remove_image(const std::string& id);
     /// By name.
     Result<std::vector<ImageRecord>> images();
-    /// As find_machine(), and by canonical reference.
+    /// As find_machine(), and by canonical reference and what it was asked for by.
     Result<ImageRecord> find_image(std::string_view text);
     /// Names of machines, sorted.
     Result<std::vector<std::string>> machines_using_image(const std::string& id);
 
     Result<void> add_kernel(const KernelRecord& kernel);
     Result<void> save_kernel(const KernelRecord& kernel);
+    Result<void> replace_kernel(const std::string& old_id, const KernelRecord& kernel);
     Result<void> remove_kernel(const std::string& id);
     Result<std::vector<KernelRecord>> kernels();
     Result<KernelRecord> find_kernel(std::string_view text);

@@ -70,6 +70,22 @@ Result<MachineUsage> Machines::usage(const std::string& name, std::stop_token st
     return usage;
 }
 
+Result<std::vector<MachineDisk>> Machines::disk_use() {
+    std::vector<MachineDisk> disks;
+    for (const VmRecord& vm : BANGER_TRY(parts_.store.machines())) {
+        std::uint64_t bytes = 0;
+        const Result<KeyedLock::Guard> guard = machines_.try_acquire(vm.id.str());
+        const Result<Storage*> storage = parts_.registry.storage(vm.storage.str());
+        if (guard && storage)
+            for (const Volume& volume : vm.volumes)
+                if (const Result<VolumeUsage> usage = (*storage)->usage(volume))
+                    bytes += usage->allocated.count();
+        disks.push_back({vm.id, vm.name, ByteCount::bytes(bytes),
+                         vm.state == VmState::running || vm.state == VmState::paused});
+    }
+    return disks;
+}
+
 Result<Machines::Listeners> Machines::ports(const std::string& name, std::stop_token stop) {
     VmRecord vm = BANGER_TRY(parts_.store.find_machine(name));
     std::vector<guest::GuestPort> ports =

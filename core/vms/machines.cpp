@@ -191,10 +191,10 @@ Result<VmRecord> Machines::create(const CreateRequest& request, bool start, Call
     Stopwatch watch(call, times);
 
     watch.stage("image", "image " + plan.image);
-    const ImageRecord image = BANGER_TRY(parts_.images.ensure_image(plan.image, {}, false, call));
+    const ImageRecord image = BANGER_TRY(parts_.images.ensure_image(plan.image, {}, call));
     watch.stage("kernel", "kernel " + plan.kernel);
     const KernelRecord kernel = BANGER_TRY(parts_.images.ensure_kernel(
-        image.kernel_reference.empty() ? plan.kernel : image.kernel_reference, {}, false, call));
+        image.kernel_reference.empty() ? plan.kernel : image.kernel_reference, {}, call));
 
     watch.stage("reserve", "reserving name and address");
     VmRecord vm = BANGER_TRY(reserve(request, plan, image, kernel));
@@ -318,12 +318,14 @@ Result<void> Machines::make_volumes(VmRecord& vm, const Roles3& roles, const Ima
 }
 
 /// What the volume was made from; an invalid descriptor when it is not there any more, which only
-/// some storage minds.
-UniqueFd Machines::base_of(const VmRecord& vm, const Volume& volume) {
-    if (volume.role != VolumeRole::root) return {};
+/// some storage minds. A file of the user's that was changed is an error: what the machine wrote
+/// lies over what was there before.
+Result<UniqueFd> Machines::base_of(const VmRecord& vm, const Volume& volume) {
+    if (volume.role != VolumeRole::root) return UniqueFd();
     const Result<ImageRecord> image = parts_.store.find_image(vm.image_id);
-    if (!image) return {};
+    if (!image) return UniqueFd();
     Result<UniqueFd> file = parts_.images.open_root_file_system(*image);
+    if (!file && image->file) return file;
     return file ? std::move(file).value() : UniqueFd();
 }
 
@@ -351,7 +353,7 @@ Result<VmRecord> Machines::start(const std::string& name, Call& call,
     rollback.add("stopping " + vm.name.str(), [&] { return come_to_rest(vm, roles); });
     BANGER_TRY(parts_.store.record_resource(vm.id, ResourceKind::activation, vm.storage.str(), ""));
     for (Volume& volume : vm.volumes) {
-        const UniqueFd base = base_of(vm, volume);
+        const UniqueFd base = BANGER_TRY(base_of(vm, volume));
         volume = BANGER_TRY(roles.storage->activate(volume, base, call.stop()));
     }
     BANGER_TRY(boot(vm, roles, call, watch));

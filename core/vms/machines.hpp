@@ -67,6 +67,14 @@ struct ChangeRequest {
     std::optional<bool> nat;
 };
 
+/// What a machine takes on the host's disk.
+struct MachineDisk {
+    VmId vm;
+    VmName name;
+    ByteCount allocated;  ///< by its disks alone, without what they stand on
+    bool is_running = false;
+};
+
 /// What a machine uses at one moment.
 struct MachineUsage {
     VmRecord vm;
@@ -176,6 +184,9 @@ public:
     Result<guest::GuestHealth> health(const std::string& vm, bool wait, std::stop_token stop);
 
     /// Answers within 3 s, whatever the guest does.
+    /// What the disks of every machine take on the host. A machine that is busy or whose storage
+    /// does not answer counts as nothing.
+    Result<std::vector<MachineDisk>> disk_use();
     Result<MachineUsage> usage(const std::string& vm, std::stop_token stop);
 
     struct Listeners {
@@ -215,7 +226,7 @@ private:
     Result<guest::GuestIdentity> read_identity(const VmId& vm);
     Result<void> make_volumes(VmRecord& vm, const Roles3& roles, const ImageRecord& image,
                               std::stop_token stop);
-    UniqueFd base_of(const VmRecord& vm, const Volume& volume);
+    Result<UniqueFd> base_of(const VmRecord& vm, const Volume& volume);
     Result<void> boot(VmRecord& vm, const Roles3& roles, Call& call, Stopwatch& watch);
     Result<void> attach_link(VmRecord& vm, const Roles3& roles, std::stop_token stop);
     Result<void> start_process(VmRecord& vm, const Roles3& roles, std::stop_token stop);

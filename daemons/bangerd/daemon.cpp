@@ -201,7 +201,7 @@ void Daemon::Inside::open_machines(HostSize host) {
         sources.push_back({name.str(), source});
     images = std::make_unique<ImageStore>(
         *store, std::move(sources),
-        ImageStore::Places{paths.images, paths.kernels, paths.state + "/templates"});
+        ImageStore::Places{paths.images, paths.kernels, paths.state + "/templates", paths.blobs});
     watch = std::make_unique<MachineWatch>(
         io,
         [this](const VmId& vm, const ProcessId& process) { machines->handle_exit(vm, process); },
@@ -274,7 +274,7 @@ Result<void> Daemon::Inside::open_server() {
     BANGER_TRY(server->add(kernel_interface(*images, *store, to_log)));
     BANGER_TRY(server->add(system_interface(
         {*registry, *store, *names, config, options.paths, started,
-         [this] { asio::post(io, [this] { begin_to_leave("asked to"); }); }, scopes.get()})));
+         [this] { asio::post(io, [this] { begin_to_leave("asked to"); }); }, scopes.get(), *images, *machines})));
     if (options.listeners.empty()) {
         options.listeners.push_back(BANGER_TRY(rpc::listen_at(options.paths.socket)));
         // Somebody took its folder away: whoever comes next starts another, which needs our lock.

@@ -42,6 +42,8 @@ struct SystemParts {
     std::chrono::steady_clock::time_point started;
     std::function<void()> leave;
     const Scopes* scopes = nullptr;  ///< nothing where VMMs get none
+    ImageStore& images;
+    Machines& machines;
 };
 rpc::Interface system_interface(SystemParts parts);
 

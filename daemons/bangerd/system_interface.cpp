@@ -7,8 +7,8 @@
 
 #include "core/base/version.hpp"
 #include "core/config/sizing.hpp"
-#include "core/protocol/image.hpp"
-#include "core/protocol/image_fields.hpp"
+#include "core/protocol/artifact.hpp"
+#include "core/protocol/artifact_fields.hpp"
 #include "core/protocol/system.hpp"
 #include "core/protocol/system_fields.hpp"
 #include "daemons/bangerd/interfaces.hpp"
@@ -96,6 +96,8 @@ protocol::DoctorReply examine(const SystemParts& parts, std::stop_token stop) {
     const std::string kernel(default_kernel);
     reply.checks.push_back(
         artifact_check("default kernel", parts.store.find_kernel(kernel).has_value(), kernel));
+    for (Check& check : parts.images.checks())
+        reply.checks.push_back(std::move(check));
     if (parts.scopes) reply.checks.push_back(parts.scopes->check());
     for (Check& check : parts.registry.checks(stop))
         reply.checks.push_back(std::move(check));
@@ -105,6 +107,43 @@ protocol::DoctorReply examine(const SystemParts& parts, std::stop_token stop) {
     for (const EffectiveValue& value :
          host ? effective_values(parts.config, *host) : effective_values(parts.config))
         reply.settings.push_back({value.key, value.value, value.source.text()});
+    return reply;
+}
+
+std::uint64_t sum_of(const std::vector<protocol::DiskItem>& items, const std::string& kind,
+                     const std::function<bool(const protocol::DiskItem&)>& counts) {
+    std::uint64_t sum = 0;
+    for (const protocol::DiskItem& item : items)
+        if (item.kind == kind && counts(item)) sum += item.size;
+    return sum;
+}
+
+Result<protocol::DiskUsageReply> disk_usage(const SystemParts& parts) {
+    protocol::DiskUsageReply reply;
+    for (const DiskUse& use : BANGER_TRY(parts.images.disk_use()))
+        reply.items.push_back({std::string(to_string(use.kind)), use.id, use.name, use.size.count(),
+                               use.users, use.is_reclaimable});
+    for (const MachineDisk& disk : BANGER_TRY(parts.machines.disk_use()))
+        reply.items.push_back({"machine",
+                               disk.vm.str(),
+                               disk.name.str(),
+                               disk.allocated.count(),
+                               {},
+                               !disk.is_running});
+    for (const char* kind : {"image", "kernel", "blob", "empty disk", "machine"}) {
+        protocol::DiskKind sum{.kind = kind};
+        sum.count = static_cast<std::uint64_t>(std::ranges::count(
+            reply.items, kind, [](const protocol::DiskItem& item) { return item.kind; }));
+        // A blob has images as users: one alone is its owner.
+        const std::size_t owners = sum.kind == "blob" ? 1 : 0;
+        sum.size = sum_of(reply.items, kind, [](const auto&) { return true; });
+        sum.shared =
+            sum_of(reply.items, kind, [&](const auto& item) { return item.users.size() > owners; });
+        sum.own = sum.size - sum.shared;
+        sum.reclaimable =
+            sum_of(reply.items, kind, [](const auto& item) { return item.is_reclaimable; });
+        reply.kinds.push_back(sum);
+    }
     return reply;
 }
 
@@ -131,6 +170,10 @@ rpc::Interface system_interface(SystemParts parts) {
         "Plugins", {},
         [parts](const protocol::NoParameters&, Reporter<protocol::PluginsReply>&)
             -> Result<protocol::PluginsReply> { return list_plugins(parts.registry); });
+    system.job<protocol::NoParameters, protocol::DiskUsageReply>(
+        "DiskUsage", {.deadline = 60s},
+        [parts](const protocol::NoParameters&, Reporter<protocol::DiskUsageReply>&)
+            -> Result<protocol::DiskUsageReply> { return disk_usage(parts); });
     system.job<protocol::NoParameters, protocol::DoctorReply>(
         "Doctor", {.deadline = 60s},
         [parts](const protocol::NoParameters&, Reporter<protocol::DoctorReply>& call)

@@ -18,8 +18,8 @@
 #include "core/base/child.hpp"
 #include "core/base/version.hpp"
 #include "core/guest/agent_client.hpp"
+#include "core/protocol/artifact_fields.hpp"
 #include "core/protocol/exec_fields.hpp"
-#include "core/protocol/image_fields.hpp"
 #include "core/protocol/system_fields.hpp"
 #include "core/protocol/vm_fields.hpp"
 #include "core/rpc/listener.hpp"
@@ -59,6 +59,24 @@ Image sample_image() {
     return {"5a5a5a5a5a5a", "debian-bookworm", "debian-bookworm", "debian",
             "amd64",        "Debian 12",       "recipe debian",   "debian-cloud",
             2'147'483'648,  734'003'200,       sample_time};
+}
+
+Image sample_registered() {
+    Image image = sample_image();
+    image.id = "7c7c7c7c7c7c";
+    image.name = "mine";
+    image.reference = "file:/home/me/root.ext4";
+    image.kernel = "";
+    return image;
+}
+
+Details sample_details(const std::string& name) {
+    if (name != sample_registered().id)
+        return {"", "", {{"sha256:" + std::string(64, 'a'), 31'457'280}}, {}};
+    return {"/home/me/root.ext4",
+            "/home/me/root.ext4 was changed after it was registered",
+            {},
+            {{"PATH=/bin"}, "/srv", "1000", {"/entry"}, {"serve", "a b"}}};
 }
 
 Kernel sample_kernel() {
@@ -411,23 +429,69 @@ private:
             {{"debian-bookworm", "debian", "amd64", "Debian 12 with docker and git", "catalog"}}};
         image.method<NoParameters, ListImagesReply>(
             "List", [](const NoParameters&) -> Result<ListImagesReply> {
-                return ListImagesReply{{sample_image()}};
+                return ListImagesReply{{sample_image(), sample_registered()}};
             });
         image.job<NoParameters, AvailableReply>(
             "Available", {},
             [images](const NoParameters&,
                      rpc::Reporter<AvailableReply>&) -> Result<AvailableReply> { return images; });
         image.method<NamedArtifact, ShowImageReply>(
-            "Show", [](const NamedArtifact&) -> Result<ShowImageReply> {
+            "Show", [](const NamedArtifact& in) -> Result<ShowImageReply> {
+                if (in.name == "mine") return ShowImageReply{sample_registered(), {}};
                 return ShowImageReply{sample_image(), {"sandbox", "web"}};
             });
-        image.job<PullArtifact, PullImageReply>(
+        image.method<NamedArtifact, DetailsReply>(
+            "Details", [](const NamedArtifact& in) -> Result<DetailsReply> {
+                return DetailsReply{sample_details(in.name)};
+            });
+        image.job<PullImage, PullImageReply>(
             "Pull", {},
-            [this](const PullArtifact& in,
+            [this](const PullImage& in,
                    rpc::Reporter<PullImageReply>& call) -> Result<PullImageReply> {
                 call.report({"downloading", 0, 100, banger::Progress::Unit::bytes});
-                BANGER_TRY(enter("Pull", in.reference, &call, in.refresh ? " refresh" : ""));
+                std::string extra = in.refresh ? " refresh" : "";
+                if (in.size) extra += " size=" + std::to_string(*in.size);
+                BANGER_TRY(enter("Pull", in.reference, &call, extra));
                 return PullImageReply{{}, sample_image()};
+            });
+        image.job<RegisterImage, PullImageReply>(
+            "Register", {},
+            [this](const RegisterImage& in,
+                   rpc::Reporter<PullImageReply>& call) -> Result<PullImageReply> {
+                std::string extra = " rootfs=" + in.root_file_system;
+                if (!in.kernel_reference.empty()) extra += " kernel_ref=" + in.kernel_reference;
+                if (in.kernel)
+                    extra += " kernel=" + in.kernel->kernel + " initrd=" + in.kernel->initrd +
+                             " modules=" + in.kernel->modules;
+                BANGER_TRY(enter("Register", in.name, &call, extra));
+                return PullImageReply{{}, sample_registered()};
+            });
+        image.job<NamedArtifact, PullImageReply>(
+            "Promote", {},
+            [this](const NamedArtifact& in,
+                   rpc::Reporter<PullImageReply>& call) -> Result<PullImageReply> {
+                call.report({"copying", 0, 100, banger::Progress::Unit::bytes});
+                BANGER_TRY(enter("Promote", in.name, &call));
+                return PullImageReply{{}, sample_image()};
+            });
+        image.job<SetImageKernel, SetImageKernelReply>(
+            "SetKernel", {},
+            [this](const SetImageKernel& in,
+                   rpc::Reporter<SetImageKernelReply>& call) -> Result<SetImageKernelReply> {
+                BANGER_TRY(enter("SetKernel", in.name, &call, " " + in.kernel));
+                Image image = sample_image();
+                image.kernel = in.kernel;
+                return SetImageKernelReply{image};
+            });
+        image.job<PruneCache, PruneCacheReply>(
+            "PruneCache", {},
+            [this](const PruneCache& in,
+                   rpc::Reporter<PruneCacheReply>& call) -> Result<PruneCacheReply> {
+                BANGER_TRY(enter("PruneCache", "", &call,
+                                 std::string(in.all ? " all" : "") + (in.is_dry ? " dry" : "")));
+                return PruneCacheReply{{{"sha256:" + std::string(64, 'b'), 10'485'760, true},
+                                        {"sha256:" + std::string(64, 'c'), 1'048'576, false}},
+                                       11'534'336};
             });
         image.job<NamedArtifact, DeleteImageReply>(
             "Delete", {},
@@ -458,6 +522,15 @@ private:
             "Pull", {},
             [](const PullArtifact&, rpc::Reporter<PullKernelReply>&) -> Result<PullKernelReply> {
                 return PullKernelReply{{}, sample_kernel()};
+            });
+        kernel.job<ImportKernel, PullKernelReply>(
+            "Import", {},
+            [this](const ImportKernel& in,
+                   rpc::Reporter<PullKernelReply>& call) -> Result<PullKernelReply> {
+                BANGER_TRY(enter("Import", in.name, &call, " " + in.from));
+                Kernel made = sample_kernel();
+                made.name = in.name;
+                return PullKernelReply{{}, made};
             });
         kernel.job<NamedArtifact, DeleteKernelReply>(
             "Delete", {},
@@ -595,6 +668,20 @@ private:
                                    "/p/broken.so",
                                    "sha256:11"}},
                                  {}});
+            });
+        system.job<NoParameters, DiskUsageReply>(
+            "DiskUsage", {}, [](const NoParameters&, rpc::Reporter<DiskUsageReply>&) {
+                return Result<DiskUsageReply>(DiskUsageReply{
+                    {{"image", 1, 734'003'200, 734'003'200, 0, 0},
+                     {"kernel", 1, 31'457'280, 0, 31'457'280, 31'457'280},
+                     {"blob", 1, 10'485'760, 0, 10'485'760, 10'485'760},
+                     {"empty disk", 1, 2'097'152, 0, 2'097'152, 0},
+                     {"machine", 1, 104'857'600, 0, 104'857'600, 0}},
+                    {{"image", "5a5a5a5a5a5a", "debian-bookworm", 734'003'200, {"sandbox"}, false},
+                     {"kernel", "6b6b6b6b6b6b", "debian-cloud", 31'457'280, {}, true},
+                     {"blob", std::string(64, 'b'), "bbbbbbbbbbbb", 10'485'760, {}, true},
+                     {"empty disk", "empty-1.ext4", "empty-1.ext4", 2'097'152, {}, false},
+                     {"machine", "0123456789ab", "sandbox", 104'857'600, {}, false}}});
             });
         system.job<NoParameters, DoctorReply>(
             "Doctor", {}, [](const NoParameters&, rpc::Reporter<DoctorReply>&) {

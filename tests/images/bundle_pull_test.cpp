@@ -55,6 +55,7 @@ protected:
         places.images = folder_ / "images";
         places.kernels = folder_ / "kernels";
         places.templates = folder_ / "templates";
+        places.blobs = folder_ / "blobs";
         return places;
     }
     void offer(BundleManifest manifest, const std::vector<const UniqueFd*>& files) {
@@ -80,7 +81,8 @@ TEST_F(BundlePullTest, AnImageComesWithWhatItsManifestKnows) {
     for (const bool is_pinned : {true, false}) {
         offer(image_manifest(), {&image_});
         if (!is_pinned) source_.digest.reset();
-        const Result<ImageRecord> image = images_.ensure_image("team", {}, !is_pinned, call_);
+        const Result<ImageRecord> image =
+            images_.ensure_image("team", {.refresh = !is_pinned}, call_);
         ASSERT_TRUE(image) << image.error().text();
         EXPECT_EQ(image->name.str(), "team") << "what the catalog calls it";
         EXPECT_EQ(image->distro, "debian-12");
@@ -100,7 +102,7 @@ TEST_F(BundlePullTest, AKernelToo) {
     const UniqueFd initramfs = file_of("070701 archive");
     const UniqueFd modules = some_ext4(ByteCount::mib(8));
     offer(kernel_manifest(), {&vmlinux, &initramfs, &modules});
-    const Result<KernelRecord> kernel = images_.ensure_kernel("team", {}, false, call_);
+    const Result<KernelRecord> kernel = images_.ensure_kernel("team", {}, call_);
     ASSERT_TRUE(kernel) << kernel.error().text();
     EXPECT_EQ(kernel->version, "6.1.0-50-cloud-amd64");
     const Result<ImageStore::OpenKernel> open = images_.open_kernel(*kernel);
@@ -114,18 +116,18 @@ TEST_F(BundlePullTest, WhatIsWrongLeavesNothing) {
     const std::string right = source_.bytes;
     const Digest digest = *source_.digest;
     source_.bytes.resize(right.size() - 1);
-    EXPECT_EQ(images_.ensure_image("team", {}, false, call_).error().code, Errc::corrupt);
+    EXPECT_EQ(images_.ensure_image("team", {}, call_).error().code, Errc::corrupt);
     source_.bytes = right;
     source_.bytes[right.size() / 2] ^= 1;
-    EXPECT_EQ(images_.ensure_image("team", {}, false, call_).error().code, Errc::corrupt);
+    EXPECT_EQ(images_.ensure_image("team", {}, call_).error().code, Errc::corrupt);
     source_.digest.reset();  // nobody vouches: the manifest inside still does
-    EXPECT_EQ(images_.ensure_image("team", {}, false, call_).error().code, Errc::corrupt);
+    EXPECT_EQ(images_.ensure_image("team", {}, call_).error().code, Errc::corrupt);
     source_.bytes = right;
     source_.digest = digest;
-    EXPECT_THAT(images_.ensure_kernel("team", {}, false, call_).error().message,
+    EXPECT_THAT(images_.ensure_kernel("team", {}, call_).error().message,
                 HasSubstr("holds an image"));
     EXPECT_EQ(left(), 0u);
-    EXPECT_TRUE(images_.ensure_image("team", {}, false, call_));
+    EXPECT_TRUE(images_.ensure_image("team", {}, call_));
     EXPECT_EQ(left(), 1u);
 }
 

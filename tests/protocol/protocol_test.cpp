@@ -1,8 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "core/protocol/catalog_fields.hpp"
-#include "core/protocol/image_fields.hpp"
+#include "core/protocol/artifact_fields.hpp"
 #include "core/protocol/system_fields.hpp"
 #include "core/protocol/vm_fields.hpp"
 #include "core/rpc/idl.hpp"
@@ -53,7 +52,12 @@ TEST(Protocol, ImageIsAsItsTextSays) {
     declare<NoParameters, ListImagesReply>(image, "List");
     declare<NoParameters, AvailableReply>(image, "Available");
     declare<NamedArtifact, ShowImageReply>(image, "Show");
-    declare<PullArtifact, PullImageReply>(image, "Pull");
+    declare<PullImage, PullImageReply>(image, "Pull");
+    declare<NamedArtifact, DetailsReply>(image, "Details");
+    declare<RegisterImage, PullImageReply>(image, "Register");
+    declare<NamedArtifact, PullImageReply>(image, "Promote");
+    declare<SetImageKernel, SetImageKernelReply>(image, "SetKernel");
+    declare<PruneCache, PruneCacheReply>(image, "PruneCache");
     declare<NamedArtifact, DeleteImageReply>(image, "Delete");
     EXPECT_THAT(disagreements(image), IsEmpty());
 }
@@ -64,6 +68,7 @@ TEST(Protocol, KernelIsAsItsTextSays) {
     declare<NoParameters, AvailableReply>(kernel, "Available");
     declare<NamedArtifact, ShowKernelReply>(kernel, "Show");
     declare<PullArtifact, PullKernelReply>(kernel, "Pull");
+    declare<ImportKernel, PullKernelReply>(kernel, "Import");
     declare<NamedArtifact, DeleteKernelReply>(kernel, "Delete");
     EXPECT_THAT(disagreements(kernel), IsEmpty());
 }
@@ -89,6 +94,7 @@ TEST(Protocol, SystemIsAsItsTextSays) {
     Interface system("io.banger.System", varlink::io_banger_System);
     declare<rpc::Nothing, SystemInfoReply>(system, "Info");
     declare<rpc::Nothing, PluginsReply>(system, "Plugins");
+    declare<rpc::Nothing, DiskUsageReply>(system, "DiskUsage");
     declare<rpc::Nothing, DoctorReply>(system, "Doctor");
     declare<rpc::Nothing, NoReply>(system, "Exit");
     EXPECT_THAT(disagreements(system), IsEmpty());

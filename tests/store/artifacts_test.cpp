@@ -92,5 +92,54 @@ TEST_F(ArtifactsTest, AreFoundByNameIdPrefixAndReference) {
     EXPECT_EQ(error.remedy, "Did you mean \"debian-bookworm\"? See `banger image list`.");
 }
 
+PartRecord a_part(char digit, std::optional<ByteCount> size) {
+    return {Digest::parse("sha256:" + std::string(64, digit)).value(), size};
+}
+
+TEST_F(ArtifactsTest, PartsAndTheOwnersFileComeBack) {
+    ImageRecord image = an_image("cccccccccccc", "layers");
+    image.asked_as = "layers:latest";
+    image.parts = {a_part('b', ByteCount::mib(3)), a_part('a', {}), a_part('b', ByteCount::mib(3))};
+    image.file = RegisteredFile{"/home/me/root.ext4", 1'700'000'000'123'456'789};
+    ASSERT_TRUE(store().add_image(image));
+    KernelRecord kernel = a_kernel("dddddddddddd", "own");
+    kernel.asked_as = "own:1";
+    kernel.parts = {a_part('c', ByteCount::bytes(1))};
+    ASSERT_TRUE(store().add_kernel(kernel));
+    reopen();
+    EXPECT_EQ(store().find_image("layers:latest").value(), image);
+    EXPECT_EQ(store().find_kernel("own:1").value(), kernel);
+
+    image.parts.pop_back();
+    image.file.reset();
+    ASSERT_TRUE(store().save_image(image));
+    EXPECT_EQ(store().find_image("layers").value(), image);
+    ASSERT_TRUE(store().remove_image(image.id));
+    ASSERT_TRUE(store().remove_kernel(kernel.id));
+    EXPECT_TRUE(store().add_image(image)) << "nothing of it was left";
+}
+
+TEST_F(ArtifactsTest, OneReplacesAnotherOrNothingHappens) {
+    ImageRecord fresh = an_image("cccccccccccc");  // under the name of the old one
+    fresh.parts = {a_part('a', {})};
+    ASSERT_TRUE(store().replace_image(image_id, fresh));
+    EXPECT_EQ(store().images().value(), std::vector{fresh});
+    EXPECT_EQ(store().replace_image(image_id, an_image("dddddddddddd", "x")).error().code,
+              Errc::not_found);
+    KernelRecord kernel = a_kernel("cccccccccccc");
+    ASSERT_TRUE(store().replace_kernel(kernel_id, kernel));
+    EXPECT_EQ(store().kernels().value(), std::vector{kernel});
+    EXPECT_EQ(store().replace_kernel(kernel_id, kernel).error().code, Errc::not_found);
+}
+
+TEST_F(ArtifactsTest, WhatAMachineUsesIsNotReplaced) {
+    const VmRecord vm = reserve("aaa");
+    EXPECT_EQ(store().replace_image(image_id, an_image("cccccccccccc")).error().code, Errc::in_use);
+    EXPECT_EQ(store().replace_kernel(kernel_id, a_kernel("cccccccccccc")).error().code,
+              Errc::in_use);
+    EXPECT_EQ(store().images().value(), std::vector{an_image()});
+    EXPECT_EQ(store().kernels().value(), std::vector{a_kernel()});
+}
+
 }  // namespace
 }  // namespace banger

@@ -51,7 +51,7 @@ BenchOfFakes::BenchOfFakes(const std::string& folder, Before before)
     images_ = std::make_unique<ImageStore>(
         *store_, std::move(sources),
         ImageStore::Places{folder + "/state/images", folder + "/state/kernels",
-                           folder + "/state/templates"});
+                           folder + "/state/templates", folder + "/blobs"});
     machines_ = std::make_unique<Machines>(Machines::Parts{
         .store = *store_,
         .registry = *registry_,
