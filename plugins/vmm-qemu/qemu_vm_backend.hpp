@@ -5,7 +5,7 @@
 
 #include "banger/host.hpp"
 #include "banger/vm_backend.hpp"
-#include "plugins/vmm-qemu/console_file.hpp"
+#include "core/base/console_file.hpp"
 #include "plugins/vmm-qemu/machine_folder.hpp"
 
 namespace banger::qemu {

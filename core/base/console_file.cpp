@@ -1,4 +1,4 @@
-#include "plugins/vmm-qemu/console_file.hpp"
+#include "core/base/console_file.hpp"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -10,7 +10,7 @@
 
 #include "core/base/file.hpp"
 
-namespace banger::qemu {
+namespace banger {
 
 namespace {
 
@@ -55,7 +55,7 @@ Result<void> trim_to(const std::string& path, ByteCount limit) {
     if (::fallocate(fd.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, hole) == 0)
         return ok();
     if (errno != EOPNOTSUPP) return Error::from_errno(errno, "trimming " + path);
-    // QEMU appends (O_APPEND), so it goes on from the start.
+    // The VMM appends (O_APPEND), so it goes on from the start.
     if (::ftruncate(fd.get(), 0) != 0) return Error::from_errno(errno, "emptying " + path);
     return ok();
 }
@@ -139,4 +139,4 @@ bool ConsoleWatcher::look() {
     return has_grown;
 }
 
-}  // namespace banger::qemu
+}  // namespace banger

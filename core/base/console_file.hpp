@@ -12,15 +12,15 @@
 
 /// Files that a guest may write without end, kept small.
 ///
-/// QEMU appends to a plain file and knows no limit, and nobody sits between the two, because the
+/// A VMM appends to a plain file and knows no limit, and nobody sits between the two, because the
 /// machine outlives the daemon. So the old part of the file is given back to the file system behind
-/// QEMU's back (fallocate(2), FALLOC_FL_PUNCH_HOLE): the length goes on growing, the blocks do not.
-/// Who reads from the start jumps over the hole (lseek(2), SEEK_DATA); open_bounded() does.
+/// the VMM's back (fallocate(2), FALLOC_FL_PUNCH_HOLE): the length goes on growing, the blocks do
+/// not. Who reads from the start jumps over the hole (lseek(2), SEEK_DATA); open_bounded() does.
 ///
 /// What holds: while a daemon lives, the file takes at most its limit plus what the guest writes
-/// between two looks of the watcher. While none lives, nobody trims: then RLIMIT_FSIZE of the QEMU
-/// process, a little more than its largest disk, is the cap, and the next daemon trims first.
-namespace banger::qemu {
+/// between two looks of the watcher. While none lives, nobody trims: then RLIMIT_FSIZE of the VMM,
+/// which its back end chooses, is the cap, and the next daemon trims first.
+namespace banger {
 
 /// Opens for reading, at the oldest line that is kept. Errc::not_found when there is no such file.
 Result<UniqueFd> open_bounded(const std::string& path);
@@ -62,4 +62,4 @@ private:
     std::thread thread_;
 };
 
-}  // namespace banger::qemu
+}  // namespace banger
