@@ -31,6 +31,8 @@ struct Outgoing {
     std::vector<int> descriptors;
     std::stop_token stop;
     Call* call = nullptr;
+    std::vector<UniqueFd> opened = {};  ///< those of `descriptors` that are not the caller's
+    std::optional<Error> failure = std::nullopt;  ///< nothing is sent then
 };
 
 /// A call as the far end takes it apart.
@@ -85,6 +87,22 @@ struct Argument {
         }
         return ok();
     }
+    const Value& get() { return *value; }
+};
+
+/// The far end may not reach what the caller can open. So each read-only disk travels as a
+/// descriptor, after kernel and initramfs, and there its path is the descriptor's: /proc/self/fd/N,
+/// good for as long as the method runs. Disks that are written are devices that the far end made
+/// itself.
+template <>
+struct Argument<const MachineSpec&> {
+    using Value = MachineSpec;
+    static constexpr bool is_sent = true;
+    static constexpr bool is_call = false;
+    std::optional<Value> value;
+
+    static void write(Outgoing& out, const MachineSpec& spec);
+    Result<void> read(Incoming& in);
     const Value& get() { return *value; }
 };
 

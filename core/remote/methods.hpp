@@ -98,10 +98,7 @@ template <>
 struct DescriptorsIn<VolumeRequest> {
     static constexpr std::array members{&VolumeRequest::base_fd};
 };
-template <>
-struct DescriptorsIn<MachineSpec> {
-    static constexpr std::array members{&MachineSpec::kernel_fd, &MachineSpec::initramfs_fd};
-};
+// MachineSpec's are a list: marshal.hpp.
 
 /// Those that are arguments by themselves.
 template <auto member>

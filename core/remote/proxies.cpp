@@ -1,11 +1,31 @@
 #include "core/remote/proxies.hpp"
 
+#include <fcntl.h>
+
 #include <algorithm>
+#include <cerrno>
 
 #include "core/base/names.hpp"
 #include "core/remote/marshal.hpp"
 
 namespace banger::remote {
+
+void Argument<const MachineSpec&>::write(Outgoing& out, const MachineSpec& spec) {
+    out.parameters.push_back({std::string(*out.next_name++), rpc::encode(spec)});
+    out.descriptors.push_back(spec.kernel_fd);
+    out.descriptors.push_back(spec.initramfs_fd);
+    for (const Disk& disk : spec.disks) {
+        if (!disk.read_only) continue;
+        UniqueFd file(::open(disk.path.c_str(), O_RDONLY | O_CLOEXEC));
+        if (!file) {
+            out.failure = Error::from_errno(errno, "opening the " + disk.serial + " disk");
+            out.failure->remedy = "Delete the machine and create it again.";
+            return;
+        }
+        out.descriptors.push_back(file.get());
+        out.opened.push_back(std::move(file));
+    }
+}
 
 namespace {
 
@@ -22,6 +42,8 @@ public:
         constexpr const auto& entry = entry_of<member>();
         Outgoing out{entry.parameters.data(), descriptor_kind<member>, {}, {}, {}, nullptr};
         Types::write(out, std::forward<Given>(given)...);
+        if (out.failure)
+            return Outcome<typename Types::Return>::read(*std::move(out.failure), plugin_);
         return Outcome<typename Types::Return>::read(
             client_->call({plugin_ + "/" + std::string(entry.name),
                            rpc::Json(std::move(out.parameters)), std::move(out.descriptors),

@@ -277,6 +277,21 @@ Result<void> check_descriptor(int fd, FdKind kind) {
     return ok();
 }
 
+Result<void> Argument<const MachineSpec&>::read(Incoming& in) {
+    value.emplace(BANGER_TRY(read_parameter<MachineSpec>(in)));
+    const auto next = [&]() -> Result<int> {
+        if (in.next_descriptor == in.descriptors.size()) return too_few_descriptors();
+        const int fd = in.descriptors[in.next_descriptor++].get();
+        BANGER_TRY(check_descriptor(fd, FdKind::source));
+        return fd;
+    };
+    value->kernel_fd = BANGER_TRY(next());
+    value->initramfs_fd = BANGER_TRY(next());
+    for (Disk& disk : value->disks)
+        if (disk.read_only) disk.path = "/proc/self/fd/" + std::to_string(BANGER_TRY(next()));
+    return ok();
+}
+
 struct Server::State {
     struct Connection {
         std::optional<PacketChannel> channel;  ///< closed when its thread is about to end

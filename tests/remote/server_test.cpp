@@ -582,6 +582,92 @@ TEST(ClientTest, nobody_there_is_a_sentence_with_a_remedy) {
                             Errc::not_found));
 }
 
+/// Opens what the far end may not: read-only disks come as descriptors, and a path of one is never
+/// the caller's.
+TEST(ClientTest, read_only_disks_travel_as_descriptors) {
+    class Reading final : public VmBackend {
+    public:
+        Result<BackendCapabilities> capabilities() override { return BackendCapabilities{}; }
+        Result<VmProcess> start(const MachineSpec& spec, std::stop_token) override {
+            kernel = read_all(spec.kernel_fd, ByteCount::kib(1)).value();
+            for (const Disk& disk : spec.disks) {
+                paths.push_back(disk.path);
+                if (disk.read_only) disks += *read_file_behind(disk.path);
+            }
+            return VmProcess{spec.vm, {1, 2}, ""};
+        }
+        Result<void> kill(const VmProcess&) override { return ok(); }
+        Result<void> remove(const VmId&) override { return ok(); }
+        Result<UniqueFd> console(const VmId&) override { return UniqueFd(); }
+        Result<UniqueFd> connect_agent(const VmProcess&) override { return UniqueFd(); }
+        Result<std::vector<VmId>> recover(std::span<const VmProcess>) override {
+            return std::vector<VmId>{};
+        }
+        VmPausing* pausing() override { return nullptr; }
+        VmSnapshots* snapshots() override { return nullptr; }
+        std::vector<Check> checks(std::stop_token) override { return {}; }
+
+        std::string kernel;
+        std::string disks;
+        std::vector<std::string> paths;
+
+    private:
+        /// A link, which open_read() does not follow.
+        static Result<std::string> read_file_behind(const std::string& path) {
+            const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+            return read_all(file.get(), ByteCount::kib(1));
+        }
+    } backend;
+    TempFolder folder;
+    for (const char* name : {"kernel", "initramfs", "modules", "more"})
+        ASSERT_TRUE(write_file_atomic(folder / name, name, 0400));
+    Served served;
+    served.serve({{plugin_name, Roles{.vm_backend = &backend}, {}}});
+    const auto remote = RemotePlugin::open(Client::open(served.connect(), {}).value(), "p").value();
+    const UniqueFd kernel = open_read(folder / "kernel").value();
+    const UniqueFd initramfs = open_read(folder / "initramfs").value();
+    const VmId vm = VmId::random();
+    MachineSpec spec{.vm = vm,
+                     .name = VmName::parse("a").value(),
+                     .vcpus = 1,
+                     .memory = ByteCount::mib(1),
+                     .kernel_fd = kernel.get(),
+                     .initramfs_fd = initramfs.get(),
+                     .command_line = "",
+                     .disks = {{folder / "modules", DiskFormat::raw, true, "modules"},
+                               {"/dev/root", DiskFormat::raw, false, "root"},
+                               {folder / "more", DiskFormat::raw, true, "more"}},
+                     .link = {vm,
+                              LinkKind::tap,
+                              "t",
+                              MacAddress::of(vm),
+                              Ipv4Prefix::parse("10.0.0.2/24").value(),
+                              {},
+                              {},
+                              false,
+                              {}}};
+    ASSERT_TRUE(succeeded(remote->roles().vm_backend->start(spec, never())));
+    EXPECT_EQ(backend.kernel, "kernel");
+    EXPECT_EQ(backend.disks, "modulesmore");
+    ASSERT_EQ(backend.paths.size(), 3U);
+    EXPECT_TRUE(backend.paths[0].starts_with("/proc/self/fd/"));
+    EXPECT_EQ(backend.paths[1], "/dev/root");
+
+    backend.paths.clear();
+    spec.disks[0].path = folder / "missing";
+    const Result<VmProcess> missing = remote->roles().vm_backend->start(spec, never());
+    EXPECT_TRUE(failed_with(missing, Errc::not_found));
+    EXPECT_TRUE(has_remedy(missing));
+    spec.disks[0].path = folder.path();
+    EXPECT_TRUE(
+        failed_with(remote->roles().vm_backend->start(spec, never()), Errc::invalid_argument));
+    spec.disks[0].path = folder / "modules";
+    spec.kernel_fd = -1;
+    EXPECT_TRUE(
+        failed_with(remote->roles().vm_backend->start(spec, never()), Errc::invalid_argument));
+    EXPECT_TRUE(backend.paths.empty());
+}
+
 TEST(ClientTest, a_missing_descriptor_and_a_stopped_call_are_not_even_sent) {
     NothingPlugin plugin;
     Served served;
