@@ -119,6 +119,8 @@ Result<void> Helper::sweep() {
     };
     for (const Loaded& loaded : loaded_) {
         const Roles roles = loaded.plugin.roles();
+        // Before what they hold.
+        if (roles.vm_backend) add(roles.vm_backend->recover({}));
         if (roles.network) add(roles.network->recover({}));
         if (roles.dns) add(roles.dns->unroute());
         if (roles.storage && options_.sweep == Options::Sweep::all) add(roles.storage->recover({}));

@@ -14,6 +14,8 @@ namespace {
 
 constexpr std::size_t max_device = 15;  // IFNAMSIZ without its NUL
 constexpr std::size_t max_path = 1024;
+constexpr std::size_t max_serial = 20;  // virtio 1.2, section 5.2.6
+constexpr std::size_t max_command_line = 4096;
 constexpr std::size_t max_zone = 253;  // RFC 1035, section 2.3.4
 
 Result<void> check_text(std::string_view what, std::string_view text, std::size_t most) {
@@ -289,6 +291,95 @@ private:
     Turns turns_;
 };
 
+class GuardedVmBackend final : public VmBackend, private VmPausing {
+public:
+    GuardedVmBackend(VmBackend& inner, const Limits& limits)
+        : inner_(inner),
+          pausing_(inner.pausing()),
+          limits_(limits),
+          machines_("running machines", limits.machines) {}
+    Result<BackendCapabilities> capabilities() override { return inner_.capabilities(); }
+    Result<VmProcess> start(const MachineSpec& spec, std::stop_token stop) override {
+        BANGER_TRY(check(spec));
+        return turns_.one_machine(spec.vm, stop, [&] {
+            return make_within(machines_, spec.vm.str(), [&] { return inner_.start(spec, stop); });
+        });
+    }
+    Result<void> kill(const VmProcess& vm) override {
+        return turns_.one_machine(vm.vm, {}, [&]() -> Result<void> {
+            BANGER_TRY(inner_.kill(vm));
+            machines_.release(vm.vm.str());
+            return ok();
+        });
+    }
+    Result<void> remove(const VmId& vm) override {
+        return turns_.one_machine(vm, {}, [&]() -> Result<void> {
+            BANGER_TRY(inner_.remove(vm));
+            machines_.release(vm.str());
+            return ok();
+        });
+    }
+    Result<UniqueFd> console(const VmId& vm) override {
+        return turns_.one_machine(vm, {}, [&] { return inner_.console(vm); });
+    }
+    Result<UniqueFd> connect_agent(const VmProcess& vm) override {
+        return turns_.one_machine(vm.vm, {}, [&] { return inner_.connect_agent(vm); });
+    }
+    Result<std::vector<VmId>> recover(std::span<const VmProcess> remembered) override {
+        BANGER_TRY(machines_.check_count(remembered.size()));
+        std::set<std::string> kept;
+        for (const VmProcess& vm : remembered)
+            kept.insert(vm.vm.str());
+        return turns_.alone([&]() -> Result<std::vector<VmId>> {
+            std::vector<VmId> gone = BANGER_TRY(inner_.recover(remembered));
+            for (const VmId& vm : gone)
+                kept.erase(vm.str());
+            machines_.reset(std::move(kept));
+            return gone;
+        });
+    }
+    VmPausing* pausing() override { return pausing_ != nullptr ? this : nullptr; }
+    /// None here until somebody has thought about what a restored state may bring along.
+    VmSnapshots* snapshots() override { return nullptr; }
+    std::vector<Check> checks(std::stop_token stop) override {
+        return inner_.checks(std::move(stop));
+    }
+
+private:
+    Result<void> pause(const VmProcess& vm, std::stop_token stop) override {
+        return turns_.one_machine(vm.vm, stop, [&] { return pausing_->pause(vm, stop); });
+    }
+    Result<void> resume(const VmProcess& vm, std::stop_token stop) override {
+        return turns_.one_machine(vm.vm, stop, [&] { return pausing_->resume(vm, stop); });
+    }
+    [[nodiscard]] Result<void> check(const MachineSpec& spec) const {
+        if (spec.vcpus == 0 || spec.vcpus > limits_.vcpus || spec.memory > limits_.memory ||
+            spec.console_limit > limits_.console || spec.disks.size() > limits_.disks)
+            return Error(Errc::invalid_argument, "the machine is over what one may have",
+                         "Ask for fewer vCPU, less memory or fewer disks.");
+        if (spec.command_line.size() > max_command_line ||
+            !std::ranges::all_of(spec.command_line, [](char c) { return c >= ' ' && c < 0x7f; }))
+            return Error(Errc::invalid_argument,
+                         "the kernel's command line is too long or has other than plain "
+                         "characters");
+        BANGER_TRY(check_text("device", spec.link.device, max_device));
+        for (const Disk& disk : spec.disks) {
+            BANGER_TRY(check_text("path", disk.path, max_path));
+            BANGER_TRY(check_text("serial", disk.serial, max_serial));
+            // The server writes such paths itself, for descriptors that came with the call.
+            if (!disk.read_only && disk.path.starts_with("/proc/"))
+                return Error(Errc::invalid_argument, "a disk is not in /proc");
+        }
+        return ok();
+    }
+
+    VmBackend& inner_;
+    VmPausing* pausing_;
+    const Limits limits_;
+    Quota machines_;
+    Turns turns_;
+};
+
 class GuardedRoles final : public Policy {
 public:
     GuardedRoles(const Roles& inner, uid_t owner, const Limits& limits) {
@@ -297,21 +388,24 @@ public:
         if (inner.dns != nullptr) dns_ = std::make_unique<GuardedDns>(*inner.dns, limits);
         if (inner.storage != nullptr)
             storage_ = std::make_unique<GuardedStorage>(*inner.storage, owner, limits);
+        if (inner.vm_backend != nullptr)
+            vm_backend_ = std::make_unique<GuardedVmBackend>(*inner.vm_backend, limits);
     }
     [[nodiscard]] Roles roles() override {
-        return {network_.get(), dns_.get(), storage_.get(), nullptr, nullptr};
+        return {network_.get(), dns_.get(), storage_.get(), nullptr, vm_backend_.get()};
     }
 
 private:
     std::unique_ptr<Network> network_;
     std::unique_ptr<Dns> dns_;
     std::unique_ptr<Storage> storage_;
+    std::unique_ptr<VmBackend> vm_backend_;
 };
 
 }  // namespace
 
 Result<std::unique_ptr<Policy>> Policy::make(const Roles& inner, uid_t owner, Limits limits) {
-    if (inner.image_source != nullptr || inner.vm_backend != nullptr)
+    if (inner.image_source != nullptr)
         return Error(Errc::unsupported,
                      "it fills a role that bangerd-root has no policy for and does not serve",
                      "Choose another plugin for the role.");

@@ -130,12 +130,70 @@ TEST_F(PolicyTest, one_machine_is_called_once_at_a_time) {
     EXPECT_FALSE(plugin_.overlapped);
 }
 
+/// What came through the policy is counted by NothingPlugin, which then refuses it.
+TEST(PolicyOfVmBackendTest, lets_through_what_is_within_bounds) {
+    NothingPlugin plugin;
+    Roles inner;
+    inner.vm_backend = &plugin;
+    const std::unique_ptr<Policy> policy = Policy::make(inner, owner,
+                                                        {.machines = 1,
+                                                         .disks = 2,
+                                                         .vcpus = 4,
+                                                         .memory = ByteCount::gib(1),
+                                                         .console = ByteCount::mib(4)})
+                                               .value();
+    VmBackend& backend = *policy->roles().vm_backend;
+    EXPECT_EQ(backend.snapshots(), nullptr) << "not thought through yet";
+    const VmId vm = VmId::random();
+    const MachineSpec good{.vm = vm,
+                           .name = VmName::parse("a").value(),
+                           .vcpus = 4,
+                           .memory = ByteCount::gib(1),
+                           .command_line = "console=ttyS0 quiet",
+                           .disks = {{"/dev/banger/x-root", DiskFormat::raw, false, "root"},
+                                     {"/proc/self/fd/9", DiskFormat::raw, true, "modules"}},
+                           .link = {vm,
+                                    LinkKind::tap,
+                                    "bng0",
+                                    MacAddress::of(vm),
+                                    Ipv4Prefix::parse("10.0.0.2/24").value(),
+                                    {},
+                                    {},
+                                    false,
+                                    {}}};
+    EXPECT_TRUE(failed_with(backend.start(good, never()), Errc::wrong_state));
+    EXPECT_EQ(plugin.calls, 1u);
+    const auto refused = [&](auto change) {
+        MachineSpec bad = good;
+        change(bad);
+        EXPECT_TRUE(failed_with(backend.start(bad, never()), Errc::invalid_argument));
+    };
+    using Spec = MachineSpec;
+    refused([](Spec& s) { s.vcpus = 0; });
+    refused([](Spec& s) { s.vcpus = 5; });
+    refused([](Spec& s) { s.memory = ByteCount::gib(2); });
+    refused([](Spec& s) { s.console_limit = ByteCount::mib(5); });
+    refused([](Spec& s) { s.disks.push_back(s.disks[0]); });
+    refused([](Spec& s) { s.command_line = "a\nb"; });
+    refused([](Spec& s) { s.command_line = std::string(5000, 'a'); });
+    refused([](Spec& s) { s.link.device = "-x"; });
+    refused([](Spec& s) { s.link.device = "a/very/long/device"; });
+    refused([](Spec& s) { s.disks[0].path = "/proc/self/fd/9"; });
+    refused([](Spec& s) { s.disks[0].path = "/dev/with space"; });
+    refused([](Spec& s) { s.disks[0].serial = "-root"; });
+    EXPECT_EQ(plugin.calls, 1u);
+    const std::vector<VmProcess> two{{vm, {2, 3}, ""}, {VmId::random(), {4, 5}, ""}};
+    EXPECT_TRUE(failed_with(backend.recover(two), Errc::no_space));
+    EXPECT_EQ(plugin.calls, 1u);
+    EXPECT_TRUE(failed_with(backend.kill(two[0]), Errc::wrong_state));
+    EXPECT_TRUE(failed_with(backend.remove(vm), Errc::wrong_state));
+    EXPECT_TRUE(failed_with(backend.pausing()->pause(two[0], never()), Errc::wrong_state));
+    EXPECT_EQ(plugin.calls, 4u);
+}
+
 TEST(PolicyOfOtherRolesTest, is_refused) {
     NothingPlugin all;
     Roles roles;
-    roles.vm_backend = &all;
-    EXPECT_TRUE(failed_with(Policy::make(roles, owner, {}), Errc::unsupported));
-    roles = {};
     roles.image_source = &all;
     EXPECT_TRUE(failed_with(Policy::make(roles, owner, {}), Errc::unsupported));
 }
