@@ -1,0 +1,195 @@
+#include "plugins/vmm-firecracker/jail.hpp"
+
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <optional>
+
+#include "core/base/file.hpp"
+#include "plugins/vmm-firecracker/machine_config.hpp"
+#include "plugins/vmm-firecracker/record.hpp"
+
+namespace banger::firecracker {
+
+namespace {
+
+constexpr ByteCount largest_boot_file = ByteCount::gib(1);
+
+/// Removed with its folder; `mode` whatever the umask is.
+Result<UniqueFd> create_in(const UniqueFd& folder, std::string_view name, mode_t mode) {
+    UniqueFd file(::openat(folder.get(), std::string(name).c_str(),
+                           O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC | O_NOFOLLOW, mode));
+    if (!file || ::fchmod(file.get(), mode) != 0)
+        return Error::from_errno(errno, "making " + std::string(name) + " in the jail");
+    return file;
+}
+
+Result<UniqueFd> open_folder(const std::string& path) {
+    UniqueFd folder(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (!folder) return Error::from_errno(errno, "opening " + path);
+    return folder;
+}
+
+/// The caller's descriptor keeps its position.
+Result<void> copy_boot_file(int source, const UniqueFd& jail, std::string_view name,
+                            std::uint32_t uid, HostParts& parts) {
+    struct stat status {};
+    if (::fstat(source, &status) != 0)
+        return Error::from_errno(errno, "looking at the " + std::string(name));
+    if (!S_ISREG(status.st_mode) || status.st_size <= 0 ||
+        static_cast<std::uint64_t>(status.st_size) > largest_boot_file.count())
+        return Error(Errc::invalid_argument,
+                     "the " + std::string(name) +
+                         " is empty, too large or "
+                         "no plain file",
+                     "Pull the kernel again.");
+    // O_APPEND would refuse sendfile(2).
+    const UniqueFd target(::openat(jail.get(), std::string(name).c_str(),
+                                   O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0400));
+    if (!target) return Error::from_errno(errno, "making " + std::string(name) + " in the jail");
+    off_t offset = 0;
+    while (offset < status.st_size) {
+        const ssize_t count = ::sendfile(target.get(), source, &offset,
+                                         static_cast<std::size_t>(status.st_size - offset));
+        if (count < 0 && errno == EINTR) continue;
+        if (count < 0) return Error::from_errno(errno, "copying the " + std::string(name));
+        if (count == 0)
+            return Error(Errc::corrupt, "the " + std::string(name) + " became shorter meanwhile",
+                         "Start the machine again.");
+    }
+    return parts.give(target, uid);
+}
+
+/// The descriptor behind "/proc/self/fd/N", which is how a disk arrives that the caller has opened.
+std::optional<int> descriptor_in(std::string_view path) {
+    constexpr std::string_view folder = "/proc/self/fd/";
+    if (!path.starts_with(folder)) return {};
+    path.remove_prefix(folder.size());
+    int fd = -1;
+    const auto [end, status] = std::from_chars(path.data(), path.data() + path.size(), fd);
+    if (status != std::errc() || end != path.data() + path.size() || fd < 0) return {};
+    return fd;
+}
+
+Result<void> add_disk(const Disk& disk, const UniqueFd& root, std::uint32_t owner_uid,
+                      std::uint32_t uid, HostParts& parts, JailDevices& devices) {
+    const std::optional<int> file = descriptor_in(disk.path);
+    DeviceNumber device;
+    if (file && disk.read_only) {
+        HostParts::Loop loop = BANGER_TRY(parts.attach_read_only(*file));
+        device = loop.device;
+        devices.keepers.push_back(std::move(loop.keeper));
+    } else {
+        device = BANGER_TRY(parts.owned_disk(disk.path, owner_uid));
+    }
+    BANGER_TRY(parts.make_node(root, disk_name(disk.serial), device, disk.read_only, uid));
+    devices.disks.push_back(device);
+    return ok();
+}
+
+}  // namespace
+
+JailPaths::JailPaths(const Host& host, const VmId& vm, const std::string& program)
+    : base(base_of(host)),
+      folder(base + "/" + program + "/" + vm.str()),
+      root(folder + "/root"),
+      state_folder(state_of(host, vm)),
+      console(console_of(host, vm)),
+      log(state_folder + "/" + std::string(log_name)) {}
+
+std::string JailPaths::base_of(const Host& host) { return host.state_folder() + "/jail"; }
+std::string JailPaths::state_of(const Host& host, const VmId& vm) {
+    return host.state_folder() + "/vm/" + vm.str();
+}
+std::string JailPaths::console_of(const Host& host, const VmId& vm) {
+    return state_of(host, vm) + "/console.log";
+}
+
+Result<JailDevices> make_jail(const JailPaths& paths, const MachineSpec& spec,
+                              const std::string& config, std::uint32_t owner_uid, std::uint32_t uid,
+                              HostParts& parts) {
+    BANGER_TRY(ensure_folder(paths.root, 0700));
+    BANGER_TRY(ensure_folder(paths.state_folder, 0700));
+    const UniqueFd root = BANGER_TRY(open_folder(paths.root));
+    // Firecracker passes through; what lies above is closed.
+    if (::fchmod(root.get(), 0711) != 0) return Error::from_errno(errno, "opening " + paths.root);
+
+    const UniqueFd settings = BANGER_TRY(create_in(root, config_name, 0400));
+    BANGER_TRY(write_all(settings.get(), config));
+    BANGER_TRY(parts.give(settings, uid));
+    BANGER_TRY(copy_boot_file(spec.kernel_fd, root, kernel_name, uid, parts));
+    BANGER_TRY(copy_boot_file(spec.initramfs_fd, root, initramfs_name, uid, parts));
+
+    JailDevices devices;
+    for (const Disk& disk : spec.disks)
+        BANGER_TRY(add_disk(disk, root, owner_uid, uid, parts, devices)
+                       .context("giving the " + disk.serial + " disk to the machine"));
+
+    const UniqueFd log = BANGER_TRY(create_in(root, log_name, 0600));
+    if (::linkat(root.get(), std::string(log_name).c_str(), AT_FDCWD, paths.log.c_str(), 0) != 0)
+        return Error::from_errno(errno, "making " + paths.log);
+    BANGER_TRY(parts.give(log, uid));
+    const std::string sockets = paths.root + "/" + std::string(sockets_folder);
+    BANGER_TRY(ensure_folder(sockets, 0700));
+    BANGER_TRY(parts.give(BANGER_TRY(open_folder(sockets)), uid));
+    return devices;
+}
+
+Result<void> forget_boot_files(const JailPaths& paths) {
+    BANGER_TRY(remove_file(paths.root + "/" + std::string(kernel_name)));
+    return remove_file(paths.root + "/" + std::string(initramfs_name));
+}
+
+Result<UniqueFd> connect_in_jail(const JailPaths& paths, std::string_view name, std::uint32_t uid) {
+    const UniqueFd root = BANGER_TRY(open_folder(paths.root));
+    open_how how{};
+    how.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC;
+    how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+    const UniqueFd place(static_cast<int>(
+        ::syscall(SYS_openat2, root.get(), std::string(name).c_str(), &how, sizeof how)));
+    if (!place) return Error::from_errno(errno, "opening a socket of Firecracker's");
+    struct stat status {};
+    if (::fstat(place.get(), &status) != 0)
+        return Error::from_errno(errno, "looking at a socket of Firecracker's");
+    if (!S_ISSOCK(status.st_mode) || status.st_uid != uid)
+        return Error(Errc::permission_denied,
+                     "what lies in the place of Firecracker's socket is not Firecracker's",
+                     "End the machine with `banger vm kill`.");
+    UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (!socket) return Error::from_errno(errno, "making a socket");
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    const std::string path = "/proc/self/fd/" + std::to_string(place.get());
+    std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+    if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0)
+        return socket;
+    const int number = errno;
+    if (number == ECONNREFUSED || number == ENOENT)
+        return Error(Errc::not_found, "nobody listens on Firecracker's socket");
+    if (number == EAGAIN) return Error(Errc::busy, "Firecracker's socket has too many callers");
+    return Error::from_errno(number, "connecting to Firecracker");
+}
+
+Result<std::vector<JailedMachine>> machines_in(const std::string& base) {
+    std::vector<JailedMachine> machines;
+    const Result<std::vector<std::string>> programs = list_folder(base);
+    if (!programs && programs.error().code == Errc::not_found) return machines;
+    if (!programs) return programs.error();
+    for (const std::string& program : *programs) {
+        if (!is_program_name(program)) continue;
+        for (const std::string& name : BANGER_TRY(list_folder(base + "/" + program)))
+            if (Result<VmId> vm = VmId::parse(name)) machines.push_back({*std::move(vm), program});
+    }
+    return machines;
+}
+
+}  // namespace banger::firecracker
