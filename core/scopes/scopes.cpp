@@ -1,6 +1,7 @@
 #include "core/scopes/scopes.hpp"
 
 #include <pwd.h>
+#include <sys/stat.h>
 #include <systemd/sd-bus.h>
 #include <unistd.h>
 
@@ -138,6 +139,12 @@ Result<bool> start_scope(sd_bus* bus, const ScopeRequest& request, const JobResu
     return true;
 }
 
+bool is_ours(const ScopeRequest& request) {
+    struct stat status {};
+    const std::string place = "/proc/" + std::to_string(request.process.pid);
+    return ::stat(place.c_str(), &status) != 0 || status.st_uid == ::getuid();
+}
+
 bool is_in_scope(const ScopeRequest& request) {
     const Result<std::string> group =
         read_file("/proc/" + std::to_string(request.process.pid) + "/cgroup", ByteCount::kib(64));
@@ -170,7 +177,8 @@ struct Scopes::Inside {
 };
 
 Result<void> Scopes::Inside::contain(const ScopeRequest& request, std::stop_token stop) {
-    if (is_in_scope(request)) return ok();
+    // Another user's VMM is its back end's to contain, and no user manager would take it.
+    if (is_in_scope(request) || !is_ours(request)) return ok();
     const Bus connection = BANGER_TRY(connect(bus));
     JobResults results;
     sd_bus_slot* slot = nullptr;

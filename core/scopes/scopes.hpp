@@ -35,7 +35,8 @@ struct ScopeRequest {
 /// `systemctl --user status banger.slice`.
 ///
 /// Best effort: where there is no user manager a VMM stays where it was started, which is a line in
-/// the log and a row of doctor. Never delays a start: contain() puts the request in a queue, and
+/// the log and a row of doctor; another user's VMM (Firecracker's) is its back end's to contain.
+/// Never delays a start: contain() puts the request in a queue, and
 /// one thread of this object talks to the bus. A scope is no handle: what ends a VMM is its pidfd.
 class Scopes {
 public:

@@ -12,19 +12,22 @@ namespace {
 using rpc::Json;
 
 /// Keys of the configuration under the names that plugins give them.
-Settings shared_settings(const Config& config) {
-    return {{"bridge_name", *config.bridge_name},
+Settings shared_settings(const Owner& owner, const Config& config) {
+    return {{"owner_uid", static_cast<std::int64_t>(owner.uid)},
+            {"firecracker_bin", config.firecracker_bin->value_or("")},
+            {"jailer_bin", config.jailer_bin->value_or("")},
+            {"bridge_name", *config.bridge_name},
             {"bridge_address", config.bridge_ip->text() + "/" + std::to_string(*config.cidr)},
             {"guest_dns", config.guest_dns->text()},
             {"dns_zone", *config.dns_zone},
             {"dns_port", static_cast<std::int64_t>(*config.dns_port)}};
 }
 
-Result<Settings> settings_of(const Manifest& manifest, const Config& config) {
+Result<Settings> settings_of(const Manifest& manifest, const Owner& owner, const Config& config) {
     Settings written;
     const auto table = config.plugin_tables.find(manifest.name.str());
     if (table != config.plugin_tables.end()) written = table->second.settings;
-    for (const auto& [key, value] : shared_settings(config)) {
+    for (const auto& [key, value] : shared_settings(owner, config)) {
         const auto schema = manifest.settings.find(key);
         if (schema != manifest.settings.end()) written.emplace(key, value);
     }
@@ -42,10 +45,18 @@ Json json_of(const SettingValue& value) {
 }
 
 /// Every plugin that the configuration names, in the order in which the helper makes them.
-std::vector<std::string> chosen_plugins(const Config& config) {
+///
+/// vmm-firecracker is served whether or not it is the default: Firecracker may be installed later,
+/// and a machine may ask for it.
+std::vector<std::string> chosen_plugins(const Config& config,
+                                        const std::vector<Manifest>& manifests) {
     std::vector<std::string> names{*config.plugins.network, *config.plugins.storage};
     if (*config.plugins.dns) names.push_back(**config.plugins.dns);
     names.push_back(*config.plugins.vm_backend);
+    const std::string firecracker = "vmm-firecracker";
+    if (std::ranges::any_of(manifests,
+                            [&](const Manifest& each) { return each.name.str() == firecracker; }))
+        names.push_back(firecracker);
     names.insert(names.end(), config.plugins.image_sources->begin(),
                  config.plugins.image_sources->end());
     std::vector<std::string> each;
@@ -59,7 +70,7 @@ std::vector<std::string> chosen_plugins(const Config& config) {
 Result<std::string> helper_config(const Owner& owner, const Config& config,
                                   const std::vector<Manifest>& manifests) {
     Json::List plugins;
-    for (const std::string& name : chosen_plugins(config)) {
+    for (const std::string& name : chosen_plugins(config, manifests)) {
         const auto manifest = std::ranges::find_if(
             manifests, [&](const Manifest& each) { return each.name.str() == name; });
         if (manifest == manifests.end()) {
@@ -74,7 +85,7 @@ Result<std::string> helper_config(const Owner& owner, const Config& config,
         }
         if (manifest->privilege != Privilege::root) continue;
         const Settings settings =
-            BANGER_TRY(settings_of(*manifest, config).context("preparing the root helper"));
+            BANGER_TRY(settings_of(*manifest, owner, config).context("preparing the root helper"));
         Json::Object values;
         for (const auto& [key, value] : settings)
             values.push_back({key, json_of(value)});

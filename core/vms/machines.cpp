@@ -444,10 +444,19 @@ Result<void> Machines::start_process(VmRecord& vm, const Roles3& roles, std::sto
 Result<void> Machines::wait_until_ready(const VmRecord& vm, const Roles3& roles, Call& call) {
     // A VMM that ends closes the agent's stream, so this wait never outlives the machine.
     const Clock::time_point deadline = Clock::now() + parts_.ready_deadline;
-    const std::shared_ptr<guest::AgentClient> agent =
-        BANGER_TRY(lines_.get(*roles.backend, *vm.process, deadline, call.stop()));
+    const auto connect = [&] {
+        return lines_.get(*roles.backend, *vm.process, deadline, call.stop());
+    };
+    Result<std::shared_ptr<guest::AgentClient>> agent = connect();
+    // Over vsock nobody is there until the agent listens; each attempt waits a while by itself.
+    while (!agent && agent.error().code == Errc::unreachable && Clock::now() < deadline) {
+        if (call.stop().stop_requested()) return Error(Errc::cancelled, "cancelled");
+        agent = connect();
+    }
+    if (!agent && agent.error().code == Errc::cancelled) return agent.error();
+    if (!agent) return not_ready(vm, roles, agent.error());
     const Result<guest::GuestHealth> health =
-        agent->health(guest::Readiness::ready, deadline, call.stop());
+        (*agent)->health(guest::Readiness::ready, deadline, call.stop());
     if (!health) {
         if (health.error().code == Errc::cancelled) return health.error();
         return not_ready(vm, roles, health.error());

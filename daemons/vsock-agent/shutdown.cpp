@@ -78,11 +78,17 @@ void quiet_disks() {
     sync();
 }
 
+/// A VMM without a power switch ends when its guest reboots, and says so on the command line.
+bool is_off_by_reboot() {
+    return (" " + read_line("/proc/cmdline") + " ").find(" banger.off=reboot ") !=
+           std::string::npos;
+}
+
 }  // namespace
 
 void power_off() {
     sync();
-    reboot(RB_POWER_OFF);
+    reboot(is_off_by_reboot() ? RB_AUTOBOOT : RB_POWER_OFF);
     while (true)
         pause();
 }
@@ -93,9 +99,10 @@ void begin_shutdown(const BootState& state) {
     setsid();
     if (is_systemd()) {
         // Before systemd listens for it, the signal would be lost.
-        while (!waits_for_signal(SIGRTMIN + 4))
+        const int target = SIGRTMIN + (is_off_by_reboot() ? 5 : 4);  // systemd(1): reboot, poweroff
+        while (!waits_for_signal(target))
             sleep_ms(step_ms);
-        kill(1, SIGRTMIN + 4);  // systemd(1): starts poweroff.target
+        kill(1, target);
         _exit(0);
     }
     end_all_processes();

@@ -23,7 +23,7 @@ struct Version {
 /// them (docs/decisions/0011-firecracker.md).
 inline constexpr Version oldest_version{1, 8};
 /// The newest that banger was tried with. A newer one is used, and doctor says so.
-inline constexpr Version newest_tried{1, 17};
+inline constexpr Version newest_tried{1, 12};
 
 /// Of the first line of `firecracker --version` or `jailer --version`: "Firecracker v1.12.0".
 std::optional<Version> parse_version(std::string_view output);

@@ -16,6 +16,8 @@ SKIPPED = 77
 IMAGE = labs.GUEST_IMAGE
 KERNEL = "debian-cloud"
 OUTSIDE = "198.51.100.2"
+# A folder with a firecracker and a jailer of one version.
+FIRECRACKER = "BANGER_TEST_FIRECRACKER"
 # "Within 2 s" is for a host whose processor runs it. An emulated one is 10 to 30 times slower (docs/HACKING.md): it gets this many times as long.
 SLOWER = 5 if "tcg" in labs.acceleration() else 1
 tests = {}
@@ -152,6 +154,18 @@ def doctor_has_no_failure(host):
 
 
 # Machines
+
+@test
+def machines_are_firecrackers(host):
+    vm = host.machine("one")
+    equal(vm["backend"], "vmm-firecracker", "the back end that nobody chose")
+    pid = vm["pid"]
+    holds(int(host.run(f"stat -c %u /proc/{pid}")) >= 1883373568, "the VMM has no user of its own")
+    equal(host.root(f"sed -n 's/^CapEff:.//p;s/^NoNewPrivs:.//p' /proc/{pid}/status"), "0000000000000000\n1", "capabilities and no_new_privs")
+    holds("/jail/firecracker/" in host.root(f"readlink /proc/{pid}/root; grep ' / ' /proc/{pid}/mountinfo"), "the VMM has no root folder of its own")
+    holds("banger.slice" in host.run(f"cat /proc/{pid}/cgroup"), "the VMM is in no slice of its own")
+    equal(host.root(f"tr '\\0' '\\n' </proc/{pid}/environ"), "", "the VMM's environment")
+
 
 @test
 def bare_run(host):
@@ -439,6 +453,14 @@ def forward_drop(host):
     host.root("iptables -P FORWARD DROP; iptables -A FORWARD -i docker0 -j ACCEPT")
 
 
+def with_firecracker(host):
+    """A real Firecracker and its jailer: nothing of it is in this repository."""
+    for name in ("firecracker", "jailer"):
+        with open(Path(os.environ[FIRECRACKER]) / name, "rb") as program:
+            command = f"cat >/usr/local/bin/{name} && chmod 0755 /usr/local/bin/{name}"
+            subprocess.run(host.lab.ssh("root", command), stdin=program, check=True, timeout=300)
+
+
 def without_resolved(host):
     host.root("systemctl disable --now -q systemd-resolved; rm -f /etc/resolv.conf; echo nameserver 10.0.2.3 >/etc/resolv.conf")
 
@@ -446,10 +468,14 @@ def without_resolved(host):
 HOSTS = {
     "plain": (plain, list(tests)),
     "forward_drop": (forward_drop, ["install", "outside_only_with_nat", "guests_are_apart", "purge_leaves_nothing"]),
+    "firecracker": (with_firecracker, list(tests)),
     "without_resolved": (without_resolved, ["install", "bare_run", "name_at_the_responder", "purge_leaves_nothing"]),
 }
-# Of the plain host alone: what has its own variant.
-HOSTS["plain"][1].remove("name_at_the_responder")
+# What has its own variant.
+for host, names in {"plain": ["name_at_the_responder", "machines_are_firecrackers"],
+                    "firecracker": ["name_at_the_responder"]}.items():
+    for name in names:
+        HOSTS[host][1].remove(name)
 
 
 def reason_to_skip():
@@ -472,6 +498,8 @@ def pull_guest(build):
 
 def up(lab, build, prepare):
     reason = reason_to_skip()
+    if prepare is with_firecracker and not os.environ.get(FIRECRACKER):
+        reason = f"{FIRECRACKER} names no folder with firecracker and jailer"
     if reason:
         print(reason)
         return 1 if "lab" in os.environ.get("BANGER_REQUIRE", "") else SKIPPED
