@@ -20,7 +20,7 @@ struct Version {
 };
 
 /// The first that describes its devices to the guest by ACPI, which is how Debian's kernels find
-/// them (docs/decisions/0011-firecracker.md).
+/// them (docs/decisions/0015-firecracker.md).
 inline constexpr Version oldest_version{1, 8};
 /// The newest that banger was tried with. A newer one is used, and doctor says so.
 inline constexpr Version newest_tried{1, 12};
