@@ -90,10 +90,10 @@ struct Argument {
     const Value& get() { return *value; }
 };
 
-/// The far end may not reach what the caller can open. So each read-only disk travels as a
-/// descriptor, after kernel and initramfs, and there its path is the descriptor's: /proc/self/fd/N,
-/// good for as long as the method runs. Disks that are written are devices that the far end made
-/// itself.
+/// The far end may not reach what the caller can open. So each read-only disk travels without its
+/// path, as a descriptor after kernel and initramfs, and there its path is the descriptor's:
+/// /proc/self/fd/N, good for as long as the method runs. Disks that are written are devices that
+/// the far end made itself.
 template <>
 struct Argument<const MachineSpec&> {
     using Value = MachineSpec;

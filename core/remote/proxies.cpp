@@ -11,7 +11,10 @@
 namespace banger::remote {
 
 void Argument<const MachineSpec&>::write(Outgoing& out, const MachineSpec& spec) {
-    out.parameters.push_back({std::string(*out.next_name++), rpc::encode(spec)});
+    MachineSpec sent = spec;
+    for (Disk& disk : sent.disks)
+        if (disk.read_only) disk.path.clear();
+    out.parameters.push_back({std::string(*out.next_name++), rpc::encode(sent)});
     out.descriptors.push_back(spec.kernel_fd);
     out.descriptors.push_back(spec.initramfs_fd);
     for (const Disk& disk : spec.disks) {

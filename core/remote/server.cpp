@@ -287,8 +287,12 @@ Result<void> Argument<const MachineSpec&>::read(Incoming& in) {
     };
     value->kernel_fd = BANGER_TRY(next());
     value->initramfs_fd = BANGER_TRY(next());
-    for (Disk& disk : value->disks)
-        if (disk.read_only) disk.path = "/proc/self/fd/" + std::to_string(BANGER_TRY(next()));
+    for (Disk& disk : value->disks) {
+        if (!disk.read_only) continue;
+        if (!disk.path.empty())
+            return Error(Errc::invalid_argument, "a disk that is read only comes without a path");
+        disk.path = "/proc/self/fd/" + std::to_string(BANGER_TRY(next()));
+    }
     return ok();
 }
 

@@ -16,7 +16,9 @@ constexpr std::size_t max_device = 15;  // IFNAMSIZ without its NUL
 constexpr std::size_t max_path = 1024;
 constexpr std::size_t max_serial = 20;  // virtio 1.2, section 5.2.6
 constexpr std::size_t max_command_line = 4096;
-constexpr std::size_t max_zone = 253;  // RFC 1035, section 2.3.4
+constexpr std::int64_t most_pid = 1 << 22;                      // PID_MAX_LIMIT of Linux
+constexpr std::uint64_t latest_start = std::uint64_t{1} << 62;  // ticks since the boot
+constexpr std::size_t max_zone = 253;                           // RFC 1035, section 2.3.4
 
 Result<void> check_text(std::string_view what, std::string_view text, std::size_t most) {
     const bool is_plain = std::ranges::all_of(text, [](char c) {
@@ -27,6 +29,17 @@ Result<void> check_text(std::string_view what, std::string_view text, std::size_
     return Error(Errc::invalid_argument, "the " + std::string(what) +
                                              " is too long, begins with a hyphen, or has other "
                                              "than plain characters");
+}
+
+/// A kernel's command line: plain words with "=" and ",".
+Result<void> check_words(std::string_view text) {
+    const bool is_plain = std::ranges::all_of(text, [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+               std::string_view(" =,/._-:+@").find(c) != std::string_view::npos;
+    });
+    if (text.size() <= max_command_line && is_plain && !text.starts_with('-')) return ok();
+    return Error(Errc::invalid_argument,
+                 "the kernel's command line is too long or has other than plain characters");
 }
 
 Result<void> check_owner(std::uint32_t given, uid_t owner) {
@@ -306,6 +319,7 @@ public:
         });
     }
     Result<void> kill(const VmProcess& vm) override {
+        BANGER_TRY(check(vm));
         return turns_.one_machine(vm.vm, {}, [&]() -> Result<void> {
             BANGER_TRY(inner_.kill(vm));
             machines_.release(vm.vm.str());
@@ -323,13 +337,16 @@ public:
         return turns_.one_machine(vm, {}, [&] { return inner_.console(vm); });
     }
     Result<UniqueFd> connect_agent(const VmProcess& vm) override {
+        BANGER_TRY(check(vm));
         return turns_.one_machine(vm.vm, {}, [&] { return inner_.connect_agent(vm); });
     }
     Result<std::vector<VmId>> recover(std::span<const VmProcess> remembered) override {
         BANGER_TRY(machines_.check_count(remembered.size()));
         std::set<std::string> kept;
-        for (const VmProcess& vm : remembered)
+        for (const VmProcess& vm : remembered) {
+            BANGER_TRY(check(vm));
             kept.insert(vm.vm.str());
+        }
         return turns_.alone([&]() -> Result<std::vector<VmId>> {
             std::vector<VmId> gone = BANGER_TRY(inner_.recover(remembered));
             for (const VmId& vm : gone)
@@ -347,21 +364,25 @@ public:
 
 private:
     Result<void> pause(const VmProcess& vm, std::stop_token stop) override {
+        BANGER_TRY(check(vm));
         return turns_.one_machine(vm.vm, stop, [&] { return pausing_->pause(vm, stop); });
     }
     Result<void> resume(const VmProcess& vm, std::stop_token stop) override {
+        BANGER_TRY(check(vm));
         return turns_.one_machine(vm.vm, stop, [&] { return pausing_->resume(vm, stop); });
+    }
+    [[nodiscard]] static Result<void> check(const VmProcess& vm) {
+        if (vm.process.pid <= 0 || vm.process.pid > most_pid ||
+            vm.process.start_time > latest_start)
+            return Error(Errc::invalid_argument, "no process has such an identity");
+        return check_text("back end's note", vm.backend_state, max_path);
     }
     [[nodiscard]] Result<void> check(const MachineSpec& spec) const {
         if (spec.vcpus == 0 || spec.vcpus > limits_.vcpus || spec.memory > limits_.memory ||
             spec.console_limit > limits_.console || spec.disks.size() > limits_.disks)
             return Error(Errc::invalid_argument, "the machine is over what one may have",
                          "Ask for fewer vCPU, less memory or fewer disks.");
-        if (spec.command_line.size() > max_command_line ||
-            !std::ranges::all_of(spec.command_line, [](char c) { return c >= ' ' && c < 0x7f; }))
-            return Error(Errc::invalid_argument,
-                         "the kernel's command line is too long or has other than plain "
-                         "characters");
+        BANGER_TRY(check_words(spec.command_line));
         BANGER_TRY(check_text("device", spec.link.device, max_device));
         for (const Disk& disk : spec.disks) {
             BANGER_TRY(check_text("path", disk.path, max_path));

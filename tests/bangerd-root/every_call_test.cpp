@@ -30,7 +30,7 @@ constexpr uid_t owner = 1000;
 struct GoodCall {
     std::string method;
     std::string parameters;
-    bool has_file = false;
+    std::size_t files = 0;
 };
 
 const std::string vm = R"("0123456789ab")";
@@ -39,16 +39,19 @@ const std::string volume =
 const std::string record = R"({"vm":)" + vm + R"(,"name":"a","address":"10.0.0.2"})";
 const std::string forward = R"({"host_address":"127.0.0.1","host_port":80,"guest_port":80})";
 
+const std::string link =
+    R"({"vm":)" + vm + R"(,"kind":"tap","device":"bgr-0","mac":"02:00:00:00:00:01",)" +
+    R"("address":"10.0.0.2/24","gateway":"10.0.0.1","name_server":"10.0.0.1","nat":false,)" +
+    R"("forwards":[)" + forward + "]}";
+const std::string process =
+    R"({"vm":)" + vm + R"(,"process":{"pid":4711,"start_time":815},"backend_state":""})";
+
 const GoodCall good_calls[] = {
     {"network.attach", R"({"request":{"vm":)" + vm +
                            R"(,"name":"a","mac":"02:00:00:00:00:01","address":"10.0.0.2",)" +
                            R"("nat":true,"owner_uid":1000,"forwards":[)" + forward + "]}}"},
     {"network.detach", R"({"vm":)" + vm + "}"},
-    {"network.recover",
-     R"({"remembered":[{"vm":)" + vm +
-         R"(,"kind":"tap","device":"bgr-0","mac":"02:00:00:00:00:01",)" +
-         R"("address":"10.0.0.2/24","gateway":"10.0.0.1","name_server":"10.0.0.1","nat":false,)" +
-         R"("forwards":[)" + forward + "]}]}"},
+    {"network.recover", R"({"remembered":[)" + link + "]}"},
     {"network.checks", "{}"},
     {"dns.route", R"({"zone":{"zone":"vm","server":"127.0.0.1","port":42069}})"},
     {"dns.unroute", "{}"},
@@ -59,8 +62,8 @@ const GoodCall good_calls[] = {
     {"storage.create",
      R"({"request":{"vm":)" + vm +
          R"(,"role":"root","size":1048576,"formats":["raw"],"owner_uid":1000}})",
-     true},
-    {"storage.activate", R"({"volume":)" + volume + "}", true},
+     1},
+    {"storage.activate", R"({"volume":)" + volume + "}", 1},
     {"storage.deactivate", R"({"vm":)" + vm + "}"},
     {"storage.resize", R"({"volume":)" + volume + R"(,"size":2097152})"},
     {"storage.usage", R"({"volume":)" + volume + "}"},
@@ -68,6 +71,22 @@ const GoodCall good_calls[] = {
     {"storage.recover", R"({"remembered":[)" + volume + "]}"},
     {"storage.checks", "{}"},
     {"storage.clone", R"({"source":)" + volume + R"(,"target":)" + vm + "}"},
+    {"vm-backend.capabilities", "{}"},
+    {"vm-backend.start",
+     R"({"spec":{"vm":)" + vm +
+         R"(,"name":"a","vcpus":2,"memory":268435456,"command_line":"console=ttyS0 quiet",)" +
+         R"("disks":[{"path":"/dev/banger/x","format":"raw","read_only":false,"serial":"root"},)" +
+         R"({"path":"","format":"raw","read_only":true,"serial":"modules"}],"link":)" + link +
+         R"(,"console_limit":4194304}})",
+     3},
+    {"vm-backend.kill", R"({"vm":)" + process + "}"},
+    {"vm-backend.remove", R"({"vm":)" + vm + "}"},
+    {"vm-backend.console", R"({"vm":)" + vm + "}"},
+    {"vm-backend.connect_agent", R"({"vm":)" + process + "}"},
+    {"vm-backend.recover", R"({"remembered":[)" + process + "]}"},
+    {"vm-backend.checks", "{}"},
+    {"vm-backend.pause", R"({"vm":)" + process + "}"},
+    {"vm-backend.resume", R"({"vm":)" + process + "}"},
 };
 
 const std::vector<Json>& hostile_texts() {
@@ -149,7 +168,8 @@ protected:
     std::optional<Error> ask(const GoodCall& call, const std::string& parameters) {
         const auto soon = std::chrono::steady_clock::now() + std::chrono::seconds(20);
         std::vector<int> files;
-        if (call.has_file) files.push_back(file_.get());
+        for (std::size_t i = 0; i < call.files; ++i)
+            files.push_back(file_.get());
         const std::string text =
             R"({"method":"p/)" + call.method + R"(","parameters":)" + parameters + "}";
         const Result<void> sent = channel_->send(text, files, soon);
@@ -173,7 +193,8 @@ TEST_F(EveryCall, IsListedHere) {
     std::apply(
         [&](const auto&... entry) {
             for (const std::string_view name : {entry.name...})
-                if (!name.starts_with("image-source.") && !name.starts_with("vm-backend."))
+                if (!name.starts_with("image-source.") && name != "vm-backend.save" &&
+                    name != "vm-backend.restore")
                     served.emplace(name);
         },
         remote::methods);
@@ -195,6 +216,8 @@ TEST_F(EveryCall, IsRefusedWithAnyFieldMadeHostile) {
     for (const GoodCall& call : good_calls)
         spoil(Json::parse(call.parameters).value(), [&](const Json& parameters) {
             const std::string text = parameters.text();
+            // Two words are what a kernel's command line is made of.
+            if (text.find(R"("command_line":"a b")") != std::string::npos) return;
             const std::optional<Error> error = ask(call, text);
             ASSERT_TRUE(error) << call.method << " took " << text.substr(0, 400);
             EXPECT_THAT(error->code, testing::AnyOf(Errc::invalid_argument, Errc::corrupt,

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <sys/mman.h>
+
 #include <atomic>
 #include <thread>
 
@@ -8,9 +10,14 @@
 namespace banger::root {
 
 /// Says yes to everything, and sees whether calls overlap that must not.
-class YesPlugin final : public Network, public Dns, public Storage, public StorageCloning {
+class YesPlugin final : public Network,
+                        public Dns,
+                        public Storage,
+                        public StorageCloning,
+                        public VmBackend,
+                        public VmPausing {
 public:
-    Roles roles() { return {this, this, this, nullptr, nullptr}; }
+    Roles roles() { return {this, this, this, nullptr, this}; }
     [[nodiscard]] Addressing addressing() const override { return {}; }
     Result<NetworkLink> attach(const LinkRequest& request, std::stop_token) override {
         const bool is_alone = inside++ == 0;
@@ -60,9 +67,27 @@ public:
         return copy;
     }
 
+    Result<BackendCapabilities> capabilities() override { return BackendCapabilities{}; }
+    Result<VmProcess> start(const MachineSpec& spec, std::stop_token) override {
+        return VmProcess{spec.vm, {2, 3}, ""};
+    }
+    Result<void> kill(const VmProcess&) override { return ok(); }
+    Result<UniqueFd> console(const VmId&) override { return file(); }
+    Result<UniqueFd> connect_agent(const VmProcess&) override { return file(); }
+    Result<std::vector<VmId>> recover(std::span<const VmProcess>) override {
+        return std::vector<VmId>{};
+    }
+    VmPausing* pausing() override { return this; }
+    VmSnapshots* snapshots() override { return nullptr; }
+    Result<void> pause(const VmProcess&, std::stop_token) override { return ok(); }
+    Result<void> resume(const VmProcess&, std::stop_token) override { return ok(); }
+
     bool fails = false;
     std::atomic<int> inside = 0;
     std::atomic<bool> overlapped = false;
+
+private:
+    static UniqueFd file() { return UniqueFd(::memfd_create("yes", MFD_CLOEXEC)); }
 };
 
 }  // namespace banger::root

@@ -123,7 +123,7 @@ def status_of(host, unit):
 
 @test
 def sandboxes_are_in_force(host):
-    capabilities = {"bangerd": 0, "bangerd-root": 1 << 0 | 1 << 12 | 1 << 21 | 1 << 27}  # chown, net_admin, sys_admin, mknod (linux/capability.h)
+    capabilities = {"bangerd": 0, "bangerd-root": 1 << 0 | 1 << 1 | 1 << 12 | 1 << 21 | 1 << 27}  # chown, dac_override, net_admin, sys_admin, mknod (linux/capability.h)
     for unit, wanted in capabilities.items():
         status = status_of(host, unit)
         equal({name: int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")},
