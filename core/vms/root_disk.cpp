@@ -43,7 +43,7 @@ Result<void> Machines::read_root_disk(const std::string& name, Call& call,
     const std::string host_key = identity.ssh_host_key ? identity.ssh_host_key->private_key : "";
     for (const Volume& volume : vm.volumes) {
         if (volume.role != VolumeRole::root) continue;
-        const UniqueFd base = base_of(vm, volume);
+        const UniqueFd base = BANGER_TRY(base_of(vm, volume));
         BANGER_TRY(
             parts_.store.record_resource(vm.id, ResourceKind::activation, vm.storage.str(), ""));
         const Result<void> done = [&]() -> Result<void> {

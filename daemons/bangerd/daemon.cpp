@@ -15,6 +15,7 @@
 #include "core/base/process.hpp"
 #include "core/base/version.hpp"
 #include "core/config/toml_place.hpp"
+#include "core/plugins/http.hpp"
 #include "core/rpc/listener.hpp"
 #include "core/scopes/scopes.hpp"
 #include "core/vms/auto_stop.hpp"
@@ -51,6 +52,21 @@ Error another_runs(const std::string& lock_path) {
             "another bangerd of yours runs already: process " + pid + ", which listens at " +
                 mark->socket,
             "If it cannot be reached there, end it (machines go on running): kill " + pid};
+}
+
+/// A small file of the web, for the list of catalogs.
+Result<std::string> fetch_text(const std::string& url, ByteCount limit, Call& call) {
+    HttpRequest request;
+    request.url = url;
+    request.max_body = limit;
+    HttpResponse response = BANGER_TRY(HttpClient().get(request, call));
+    if (response.status == 200) return std::move(response.body);
+    const std::string message =
+        "the server answered " + std::to_string(response.status) + " for " + url;
+    if (response.status == 404 || response.status == 410)
+        return Error(Errc::not_found, message, "Correct the URL, or ask whoever keeps it.");
+    return Error(response.status >= 500 ? Errc::unreachable : Errc::permission_denied, message,
+                 "Try again later, or ask whoever keeps it.");
 }
 
 /// Where a plugin's setting stands, for messages.
@@ -92,6 +108,8 @@ struct Daemon::Inside {
     std::unique_ptr<Machines> machines;
     std::unique_ptr<MachineUses> uses;
     std::unique_ptr<AutoStop> auto_stop;  // nothing: off
+    std::unique_ptr<Publisher> publisher;
+    std::unique_ptr<catalog::AddedCatalogs> catalogs;
     asio::executor_work_guard<asio::io_context::executor_type> work{io.get_executor()};
     asio::steady_timer idle_timer{io};
     asio::steady_timer drain_timer{io};
@@ -270,11 +288,14 @@ Result<void> Daemon::Inside::open_server() {
     BANGER_TRY(server->add(
         vm_interface(*machines, *store, uses.get(),
                      config.plugins.dns->has_value() ? *config.dns_zone : std::string())));
-    BANGER_TRY(server->add(image_interface(*images, *store, to_log)));
-    BANGER_TRY(server->add(kernel_interface(*images, *store, to_log)));
-    BANGER_TRY(server->add(system_interface(
-        {*registry, *store, *names, config, options.paths, started,
-         [this] { asio::post(io, [this] { begin_to_leave("asked to"); }); }, scopes.get(), *images, *machines})));
+    BANGER_TRY(server->add(image_interface(*images, *store, *catalogs, to_log)));
+    BANGER_TRY(server->add(kernel_interface(*images, *store, *catalogs, to_log)));
+    BANGER_TRY(server->add(bundle_interface(*publisher, *store)));
+    BANGER_TRY(server->add(catalog_interface(*catalogs, *store)));
+    BANGER_TRY(server->add(
+        system_interface({*registry, *store, *names, config, options.paths, started,
+                          [this] { asio::post(io, [this] { begin_to_leave("asked to"); }); },
+                          scopes.get(), *images, *machines})));
     if (options.listeners.empty()) {
         options.listeners.push_back(BANGER_TRY(rpc::listen_at(options.paths.socket)));
         // Somebody took its folder away: whoever comes next starts another, which needs our lock.

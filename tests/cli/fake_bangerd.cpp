@@ -16,9 +16,11 @@
 #include <utility>
 
 #include "core/base/child.hpp"
+#include "core/base/file.hpp"
 #include "core/base/version.hpp"
 #include "core/guest/agent_client.hpp"
 #include "core/protocol/artifact_fields.hpp"
+#include "core/protocol/catalog_fields.hpp"
 #include "core/protocol/exec_fields.hpp"
 #include "core/protocol/system_fields.hpp"
 #include "core/protocol/vm_fields.hpp"

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "core/protocol/artifact_fields.hpp"
+#include "core/protocol/catalog_fields.hpp"
 #include "core/protocol/system_fields.hpp"
 #include "core/protocol/vm_fields.hpp"
 #include "core/rpc/idl.hpp"
