@@ -8,6 +8,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <cstdlib>
 #include <optional>
 
 #include "core/base/daemon_mark.hpp"
@@ -88,6 +89,14 @@ std::map<std::string, Settings, std::less<>> settings_of(const Config& config) {
         std::ranges::count(*config.plugins.image_sources, builder))
         settings[builder].emplace("work_folder", "/var/cache/banger-build");
     return settings;
+}
+
+/// How long a guest may take to get ready. BANGER_READY_WAIT (seconds) is for tests and slow hosts:
+/// one that is emulated itself gives no sign of it.
+std::chrono::seconds ready_patience() {
+    const char* const text = ::getenv("BANGER_READY_WAIT");  // NOLINT: no other thread yet
+    const int seconds = text == nullptr ? 0 : std::atoi(text);
+    return std::chrono::seconds(seconds > 0 ? seconds : 90);
 }
 
 }  // namespace
@@ -247,6 +256,7 @@ void Daemon::Inside::open_machines(HostSize host) {
                 if (scopes && vm.process)
                     scopes->contain({vm.id, vm.name, vm.process->process, vm.memory, vm.vcpus});
             },
+        .ready_deadline = ready_patience(),
     });
     publisher = std::make_unique<Publisher>(
         Publisher::Parts{*store, *images, *machines, paths.cache + "/publish"});

@@ -507,6 +507,11 @@ def up(lab, build, prepare):
         pull_guest(build)
     lab.down()
     lab.up()
+    if SLOWER > 1:
+        # A guest of an emulated host cannot know how slow that is.
+        Host(lab, "").root(f"""mkdir -p /run/systemd/system/bangerd.service.d
+            printf '[Service]\\nEnvironment=BANGER_READY_WAIT={90 * SLOWER}\\n' >/run/systemd/system/bangerd.service.d/slow.conf
+            echo BANGER_SSH_WAIT={90 * SLOWER} >>/etc/environment""")
     prepare(Host(lab, ""))
     return 0
 
