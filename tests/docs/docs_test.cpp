@@ -196,10 +196,11 @@ public:
                                           "#!/bin/sh\nexit 0\n", 0700));
         environment_["PATH"] = folder_ / "bin" + ":" + parent_path(program_) + ":/usr/bin:/bin";
         EXPECT_TRUE(ensure_folder(folder_ / "home/project", 0700));
-        if (all.find("banger vm run . ") != all.npos)
-            EXPECT_TRUE(bash("git init -q . && touch file && git add file && git -c user.name=x "
-                             "-c user.email=x@example.com commit -qm x")
-                            .status.is_success());
+        if (all.find("banger vm run . ") == all.npos) return;
+        const CommandOutput made = bash(
+            "git init -q . && touch file && git add file && git -c user.name=x "
+            "-c user.email=x@example.com commit -qm x");
+        EXPECT_TRUE(made.status.is_success()) << made.standard_error;
     }
 
     void TestBody() override {}
