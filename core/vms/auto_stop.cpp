@@ -22,12 +22,15 @@ private:
     std::stop_token stop_;
 };
 
-/// To a machine with an address of its own, or to the port of this host that leads to its sshd.
+/// To a machine with an address of its own, or to the port of this host that leads to its sshd. Of
+/// a connection through this host both ends are listed, and after it was closed only one of them.
 bool leads_to(const TcpConnection& connection, const NetworkLink& link) {
     if (link.kind == LinkKind::tap) return connection.remote == link.address.address();
     return std::ranges::any_of(link.forwards, [&](const PortForward& forward) {
-        return connection.remote == forward.host_address &&
-               connection.remote_port == forward.host_port;
+        return (connection.remote == forward.host_address &&
+                connection.remote_port == forward.host_port) ||
+               (connection.local == forward.host_address &&
+                connection.local_port == forward.host_port);
     });
 }
 

@@ -112,6 +112,10 @@ TEST_F(AutoStopTest, BehindATranslatorItIsTheForwardedPort) {
     connections_ = {{Ipv4Address(0x7f000001), 40000, Ipv4Address(0x7f000001), 20022}};
     look_after(3h);
     EXPECT_TRUE(is_running());
+    // Of one that was closed by the VMM's side, only that end is left.
+    connections_ = {{Ipv4Address(0x7f000001), 20022, Ipv4Address(0x7f000001), 40000}};
+    look_after(3h);
+    EXPECT_TRUE(is_running());
     connections_ = {{Ipv4Address(0x7f000001), 40000, Ipv4Address(0x7f000001), 20023}};
     look_after(2h);
     EXPECT_FALSE(is_running());
