@@ -427,9 +427,9 @@ Result<ByteCount> ImageStore::make_root_file_system(const Found& found, const Ar
             };
         const Result<images::Ext4Summary> written =
             images::write_ext4_from_layers(parts, image, ext4, call.stop());
-        // It is the wish that is too small, not the disk.
+        // It is the wish that is too small, not the disk: the remedy tells the two apart.
         if (!written && options.size && written.error().code == Errc::no_space &&
-            !written.error().remedy.empty())
+            written.error().remedy == "Ask for a larger size.")
             return Error(Errc::invalid_argument, written.error().message,
                          "Ask for a larger --size, or leave it out.");
         if (!written) return written.error();
