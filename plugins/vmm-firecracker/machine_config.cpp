@@ -69,9 +69,10 @@ Result<void> check_spec(const MachineSpec& spec) {
 }
 
 std::string command_line(const MachineSpec& spec) {
-    std::string text = spec.command_line +
-                       " reboot=k banger.off=reboot pci=off i8042.noaux i8042.nomux i8042.nopnp "
-                       "i8042.dumbkbd banger.disks=";
+    std::string text =
+        spec.command_line +
+        " reboot=k banger.off=reboot pci=off 8250.nr_uarts=1 i8042.noaux i8042.nomux "
+        "i8042.dumbkbd banger.disks=";
     for (std::size_t i = 0; i < spec.disks.size(); ++i)
         text += (i > 0 ? "," : "") + spec.disks[i].serial;
     return text;

@@ -35,8 +35,9 @@ struct Bandwidth {
 Result<void> check_spec(const MachineSpec& spec);
 
 /// What the guest's kernel is told beside the spec's own words: how to end (the VMM ends when the
-/// guest reboots, and knows no power-off), that there is no PCI and hardly a keyboard, and which
-/// disk is which, because Firecracker's disks have no serial that anybody could choose.
+/// guest reboots, and knows no power-off), that there is no PCI, one serial port and hardly a
+/// keyboard, and which disk is which, because Firecracker's disks have no serial that anybody could
+/// choose.
 std::string command_line(const MachineSpec& spec);
 
 /// The file's text. The spec went through check_spec().
