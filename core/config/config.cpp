@@ -11,7 +11,6 @@
 #include "banger/unique_fd.hpp"
 #include "core/base/file.hpp"
 #include "core/base/names.hpp"
-#include "core/config/default_backend.hpp"
 #include "core/config/keys.hpp"
 #include "core/config/toml_place.hpp"
 
@@ -221,9 +220,7 @@ Result<Config> load_config(const Paths& paths, ConfigContext context) {
     context.mode = paths.mode;
     context.home = paths.home;
     context.default_ssh_key = paths.ssh_key;
-    Config config = BANGER_TRY(parse_config(texts, context));
-    choose_default_backend(config, BackendFacts::of_host());
-    return config;
+    return parse_config(texts, context);
 }
 
 std::vector<EffectiveValue> effective_values(const Config& config) {

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 
-#include "core/config/default_backend.hpp"
 #include "tests/base/temp_folder.hpp"
 
 namespace banger {
@@ -349,29 +348,6 @@ TEST_F(ConfigFiles, TheUsersWinsOverTheSystems) {
     const Config config = load_config(paths_, {}).value();
     EXPECT_EQ(*config.dns_port, 2);
     EXPECT_EQ(config.guest_dns.source.text(), paths_.system_config_file + ":2");
-}
-
-TEST(DefaultBackend, IsFirecrackerWhereItCanRun) {
-    const TempFolder folder;
-    // Root's own, executable and writable by no one else: what a test can count on.
-    BackendFacts facts{.firecracker_places = {folder / "none"}, .has_kvm = true};
-    const auto chosen = [&](const std::string& text, RunMode mode = RunMode::system) {
-        Config config = parse(text, context(mode)).value();
-        choose_default_backend(config, facts);
-        return config.plugins.vm_backend;
-    };
-    EXPECT_EQ(*chosen(""), "vmm-qemu");
-    EXPECT_THAT(chosen("").source.text(), HasSubstr("no firecracker"));
-    facts.firecracker_places.emplace_back("/bin/sh");
-    EXPECT_EQ(*chosen(""), "vmm-firecracker");
-    EXPECT_EQ(chosen("").source.text(), "default: found /bin/sh");
-    EXPECT_EQ(*chosen("firecracker_bin = '" + (folder / "none") + "'"), "vmm-qemu");
-    EXPECT_EQ(*chosen("[plugins]\nvm_backend = 'mine'"), "mine");
-    EXPECT_EQ(*chosen("", RunMode::user), "vmm-qemu");
-    facts.has_kvm = false;
-    EXPECT_EQ(*chosen(""), "vmm-qemu");
-    EXPECT_EQ(chosen("").source.text(), "default: no KVM for /bin/sh");
-    EXPECT_EQ(*chosen("firecracker_bin = '/bin/sh'"), "vmm-qemu");
 }
 
 TEST_F(ConfigFiles, MayBeALinkButMustNotBeOpenToOthers) {

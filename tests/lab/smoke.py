@@ -158,7 +158,7 @@ def doctor_has_no_failure(host):
 @test
 def machines_are_firecrackers(host):
     vm = host.machine("one")
-    equal(vm["backend"], "vmm-firecracker", "the back end that nobody chose")
+    equal(vm["backend"], "vmm-firecracker", "the back end")
     pid = vm["pid"]
     holds(int(host.run(f"stat -c %u /proc/{pid}")) >= 1883373568, "the VMM has no user of its own")
     equal(host.root(f"sed -n 's/^CapEff:.//p;s/^NoNewPrivs:.//p' /proc/{pid}/status"), "0000000000000000\n1", "capabilities and no_new_privs")
@@ -459,6 +459,7 @@ def with_firecracker(host):
         with open(Path(os.environ[FIRECRACKER]) / name, "rb") as program:
             command = f"cat >/usr/local/bin/{name} && chmod 0755 /usr/local/bin/{name}"
             subprocess.run(host.lab.ssh("root", command), stdin=program, check=True, timeout=300)
+    host.root("mkdir -p /etc/banger && printf '[plugins]\\nvm_backend = \"vmm-firecracker\"\\n' >/etc/banger/config.toml && chmod 644 /etc/banger/config.toml")
 
 
 def without_resolved(host):
