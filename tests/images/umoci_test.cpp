@@ -123,7 +123,8 @@ TEST_F(UmociTest, ImagesOfRealToolsAreTheSameTree) {
 TEST_F(UmociTest, RandomStacksAreTheSameTree) {
     Stacks stacks(42);
     int compared = 0;
-    for (int round = 0; round < 12; ++round) {
+    for (int round = 0; compared < 8; ++round) {
+        ASSERT_LT(round, 40);
         SCOPED_TRACE("round " + std::to_string(round));
         Stacks::Stack stack = stacks.make();
         while (!stack.is_possible || stack.layers.size() < 2)
@@ -151,7 +152,6 @@ TEST_F(UmociTest, RandomStacksAreTheSameTree) {
         EXPECT_EQ(difference(*by_us, *by_umoci), "");
         ++compared;
     }
-    EXPECT_GE(compared, 8);
 }
 
 }  // namespace
