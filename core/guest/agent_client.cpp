@@ -78,6 +78,11 @@ bool AgentClient::is_broken() const {
     return broken_.has_value();
 }
 
+std::size_t AgentClient::sessions() const {
+    const Lock lock(mutex_);
+    return sessions_.size();
+}
+
 void AgentClient::wake() const { eventfd_write(wake_.get(), 1); }
 
 std::uint64_t AgentClient::next_id() {

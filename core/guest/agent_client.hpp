@@ -70,6 +70,8 @@ public:
     /// away the command is hung up. The last thing on it is `exit` or `failed`; then it is closed.
     void attach(std::uint64_t session, UniqueFd client);
     void hang_up(std::uint64_t session);
+    /// Commands that were asked for and have not ended.
+    [[nodiscard]] std::size_t sessions() const;
 
 private:
     struct Session {

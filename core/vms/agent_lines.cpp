@@ -31,6 +31,11 @@ Result<std::shared_ptr<AgentClient>> AgentLines::get(VmBackend& backend, const V
     return agent;
 }
 
+bool AgentLines::has_sessions(const VmProcess& process) {
+    const std::shared_ptr<AgentClient> agent = find(process);
+    return agent && agent->sessions() > 0;
+}
+
 void AgentLines::drop(const VmId& vm) {
     std::shared_ptr<AgentClient> old;
     const std::lock_guard lock(mutex_);

@@ -23,6 +23,8 @@ public:
     Result<std::shared_ptr<guest::AgentClient>> get(VmBackend& backend, const VmProcess& process,
                                                     guest::AgentClient::Deadline deadline,
                                                     const std::stop_token& stop);
+    /// Whether a command runs over the line to this process' guest. Opens none.
+    bool has_sessions(const VmProcess& process);
     /// The machine has ended.
     void drop(const VmId& vm);
 

@@ -66,6 +66,7 @@ std::chrono::milliseconds AutoStop::interval() const {
 }
 
 bool AutoStop::is_connected(const VmRecord& vm) {
+    if (parts_.machines.has_commands(vm)) return true;
     if (!vm.link) return false;
     const Result<std::vector<TcpConnection>> connections = parts_.connections();
     if (!connections) {

@@ -199,6 +199,8 @@ public:
     /// Starts a command through the guest's agent, with what the machine's image says about
     /// environment, folder, user and entrypoint. Returns when it runs.
     Result<GuestCommand> exec(const std::string& vm, const ExecWish& wish, std::stop_token stop);
+    /// Whether a command of exec() runs in it.
+    bool has_commands(const VmRecord& vm) { return vm.process && lines_.has_sessions(*vm.process); }
 
     /// The console of a machine that was started at least once.
     Result<UniqueFd> console(const std::string& vm);

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include <optional>
+#include <thread>
 
 #include "core/base/file.hpp"
 #include "tests/vms/bench_of_fakes.hpp"
@@ -134,6 +135,23 @@ TEST_F(AutoStopTest, ACallThatGoesOnOrWentOnKeepsIt) {
     look_after(1h + 59min);
     EXPECT_TRUE(is_running()) << "since the look before it had ended";
     look_after(1min);
+    EXPECT_FALSE(is_running());
+}
+
+TEST_F(AutoStopTest, ACommandThroughTheAgentKeepsIt) {
+    look_after(0s);
+    {
+        ExecWish wish;
+        wish.command = {"cat"};
+        const Result<GuestCommand> command = bench_.machines().exec("sandbox", wish, {});
+        ASSERT_TRUE(command) << command.error().text();
+        look_after(3h);
+        look_after(3h);
+        EXPECT_TRUE(is_running());
+    }
+    while (bench_.machines().has_commands(vm()))
+        std::this_thread::yield();  // it is hung up, and ends soon
+    look_after(2h);
     EXPECT_FALSE(is_running());
 }
 
