@@ -115,7 +115,7 @@ Result<void> Reading::read_layer(std::size_t layer, Taker take) {
     stream_ = std::move(next_);
     if (!stream_) stream_ = BANGER_TRY(LayerStream::open(layers_[layer], stop_));
     if (layer > 0) next_ = BANGER_TRY(LayerStream::open(layers_[layer - 1], stop_));
-    TarReader reader(*stream_);
+    TarReader reader(*stream_, !options_.are_layers_whole);
     TarEntry entry;
     for (std::size_t index = 0; BANGER_TRY(reader.next(entry)); ++index) {
         if (++progress_.entries > options_.limits.entries) return too_much("entries");

@@ -71,6 +71,9 @@ struct Ext4Options {
     /// Goes into the UUID; the digest of an image where one is known.
     std::string identity{};
     Ext4Limits limits{};
+    /// The layers are known to be whole (their digests were checked), so one that stops without
+    /// tar's end mark, as `umoci insert` writes it, is not taken for a broken one.
+    bool are_layers_whole = false;
     /// Called on the caller's thread, about once a MiB read. Must not block for long.
     std::function<void(const Ext4Progress&)> on_progress{};
 };

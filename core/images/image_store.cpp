@@ -412,6 +412,8 @@ Result<ByteCount> ImageStore::make_root_file_system(const Found& found, const Ar
         images::Ext4Options ext4;
         ext4.label = "banger-root";
         ext4.identity = identity_of(found.manifest);
+        ext4.are_layers_whole = std::ranges::all_of(
+            found.manifest.parts, [](const Part& part) { return part.digest.has_value(); });
         ext4.size = options.size;
         // What a machine's root disk has by default: growing is then left to those who ask for
         // more.

@@ -198,7 +198,8 @@ private:
     }
 };
 
-TarReader::TarReader(LayerStream& stream) : stream_(stream), global_allowance_(max_extension) {}
+TarReader::TarReader(LayerStream& stream, bool needs_end_mark)
+    : stream_(stream), needs_end_mark_(needs_end_mark), global_allowance_(max_extension) {}
 
 Result<void> TarReader::skip(std::uint64_t count) {
     while (count > 0) {
@@ -268,8 +269,9 @@ Result<void> TarReader::read_records(std::uint64_t size, Records& into, std::uin
 }
 
 /// Reads headers up to and with that of an entry proper. False at the end mark.
-Result<bool> TarReader::next_header(Header& header) {
+Result<bool> TarReader::next_header(Header& header, bool may_end) {
     std::span<const std::byte> bytes = BANGER_TRY(stream_.peek(block));
+    if (bytes.empty() && may_end) return false;
     if (bytes.size() < block) return ends_early();
     std::memcpy(header.bytes.data(), bytes.data(), block);
     stream_.consume(block);
@@ -293,9 +295,10 @@ Result<bool> TarReader::next(TarEntry& entry) {
     std::uint64_t allowance = max_extension;
     long_name_.reset();
     long_link_.reset();
-    while (true) {
+    for (bool is_between_entries = true;; is_between_entries = false) {
         Header header;
-        if (!BANGER_TRY(next_header(header))) return false;
+        const bool may_end = is_between_entries && !needs_end_mark_;
+        if (!BANGER_TRY(next_header(header, may_end))) return false;
         const std::uint64_t size = BANGER_TRY(header.count(124, 12, "size"));
         switch (header.type()) {
             case 'x':

@@ -57,14 +57,16 @@ struct TarData {
 ///
 /// Own code, not libarchive's reader, because that one turns PAX names into the locale's character
 /// set and normal form C (so that a name of an image would change) and takes an archive without its
-/// end mark, as a killed writer leaves it, for whole.
+/// end mark, as a killed writer leaves it, for whole whoever wrote it.
 ///
 /// Strict: a wrong checksum, a number out of range, an unknown type, a missing end mark are
 /// Errc::corrupt. What it holds in memory is bounded: extended headers by 4 MiB, runs by a million
 /// a file. Sources: POSIX.1-2017 pax; GNU tar manual, appendix D; star(5).
 class TarReader {
 public:
-    explicit TarReader(LayerStream& stream);
+    /// `needs_end_mark`: an archive that stops between two entries without one is damaged, because
+    /// that is what a killed writer leaves.
+    TarReader(LayerStream& stream, bool needs_end_mark);
 
     /// Moves to the next entry, past what was not read of the one before. False at the end of the
     /// archive; the stream has then been read to its end, so that its writer is not cut off.
@@ -76,7 +78,7 @@ private:
     using Records = std::map<std::string, std::string, std::less<>>;
     struct Header;
 
-    Result<bool> next_header(Header& header);
+    Result<bool> next_header(Header& header, bool may_end);
     Result<std::string> read_text(std::uint64_t size, std::uint64_t& allowance);
     Result<void> read_records(std::uint64_t size, Records& into, std::uint64_t& allowance);
     Result<void> skip(std::uint64_t count);
@@ -90,6 +92,7 @@ private:
     Result<void> read_pax_map(std::uint64_t& stored);
 
     LayerStream& stream_;
+    bool needs_end_mark_;
     Records global_;
     std::uint64_t global_allowance_;  ///< bytes that global headers may still have
     std::optional<std::string> long_name_;

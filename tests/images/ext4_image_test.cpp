@@ -642,6 +642,14 @@ TEST_F(Ext4ImageTest, RefusesWhatIsNoWholeTar) {
     for (const std::size_t length : {std::size_t{0}, std::size_t{1}, std::size_t{511},
                                      std::size_t{512}, std::size_t{1500}, whole.size() - 1})
         EXPECT_EQ(code(write({whole.substr(0, length)})), Errc::corrupt) << length;
+    // What is known to be whole may lack the mark (umoci writes such), but may not stop in an
+    // entry.
+    const Ext4Options verified{.are_layers_whole = true};
+    ASSERT_TRUE(write({whole}, verified));
+    EXPECT_EQ(Ext4Reader(path()).content("/b"), "b");
+    for (const std::size_t length :
+         {std::size_t{1}, std::size_t{511}, std::size_t{512}, std::size_t{1500}, whole.size() - 1})
+        EXPECT_EQ(code(write({whole.substr(0, length)}, verified)), Errc::corrupt) << length;
     EXPECT_EQ(code(write({std::string(4096, 'x')})), Errc::corrupt);
     EXPECT_EQ(code(write({std::string("\x1f\x8b\x08 not gzip at all")})), Errc::corrupt);
     EXPECT_EQ(code(write({RawHeader{.wrong_checksum = true}.bytes() + end_mark()})), Errc::corrupt);
