@@ -481,9 +481,9 @@ private:
             [this](const SetImageKernel& in,
                    rpc::Reporter<SetImageKernelReply>& call) -> Result<SetImageKernelReply> {
                 BANGER_TRY(enter("SetKernel", in.name, &call, " " + in.kernel));
-                Image image = sample_image();
-                image.kernel = in.kernel;
-                return SetImageKernelReply{image};
+                Image changed = sample_image();
+                changed.kernel = in.kernel;
+                return SetImageKernelReply{changed};
             });
         image.job<PruneCache, PruneCacheReply>(
             "PruneCache", {},
