@@ -626,8 +626,8 @@ TEST(ClientTest, read_only_disks_travel_as_descriptors) {
     const auto remote = RemotePlugin::open(Client::open(served.connect(), {}).value(), "p").value();
     const UniqueFd kernel = open_read(folder / "kernel").value();
     const UniqueFd initramfs = open_read(folder / "initramfs").value();
-    const VmId vm = VmId::random();
-    MachineSpec spec{.vm = vm,
+    const VmId machine = VmId::random();
+    MachineSpec spec{.vm = machine,
                      .name = VmName::parse("a").value(),
                      .vcpus = 1,
                      .memory = ByteCount::mib(1),
@@ -637,10 +637,10 @@ TEST(ClientTest, read_only_disks_travel_as_descriptors) {
                      .disks = {{folder / "modules", DiskFormat::raw, true, "modules"},
                                {"/dev/root", DiskFormat::raw, false, "root"},
                                {folder / "more", DiskFormat::raw, true, "more"}},
-                     .link = {vm,
+                     .link = {machine,
                               LinkKind::tap,
                               "t",
-                              MacAddress::of(vm),
+                              MacAddress::of(machine),
                               Ipv4Prefix::parse("10.0.0.2/24").value(),
                               {},
                               {},
