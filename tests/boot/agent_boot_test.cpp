@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -55,7 +56,6 @@ class AgentBoot : public ::testing::Test {
 protected:
     static void SetUpTestSuite() {
         if (!reason().empty()) return;
-        std::map<std::string, std::string> environment;
         ASSERT_TRUE(ensure_folder(base() + "/config/banger", 0700));
         ASSERT_TRUE(write_file_atomic(
             base() + "/config/banger/config.toml",
@@ -232,11 +232,11 @@ TEST_F(AgentBoot, AKilledDaemonLosesSessionsButNotTheMachine) {
                 HasSubstr("bangerd went away while the command ran"));
     EXPECT_EQ(in_guest(name, "echo again").standard_output, "again\n");
     // The lost one got its hang-up.
-    EXPECT_EQ(in_guest(name,
-                       "for i in 1 2 3 4 5 6 7 8 9 10; do pgrep -f 'sleep 60[0]' || break;"
-                       " sleep 1; done; pgrep -f 'sleep 60[0]' || echo gone")
-                      .standard_output.find("gone") == std::string::npos,
-              false);
+    const CommandOutput gone = in_guest(
+        name,
+        "for i in 1 2 3 4 5 6 7 8 9 10; do ps | grep -q 'sleep 60[0]' || { echo gone; break;"
+        " }; sleep 1; done");
+    EXPECT_EQ(gone.standard_output, "gone\n") << gone.standard_error;
 }
 
 TEST_F(AgentBoot, StopIsCleanAndKeepsFiles) {
