@@ -26,6 +26,10 @@ std::chrono::milliseconds since(std::chrono::steady_clock::time_point begin) {
                                                                  begin);
 }
 
+/// How long the agent may take to say whether there is sshd. One that is busy booting on a busy host
+/// is worth the wait: taken for one with sshd, an image without would be knocked at in vain.
+constexpr std::chrono::milliseconds agent_patience = 20s;
+
 /// How long sshd may take to answer. BANGER_SSH_WAIT (seconds) is for tests and slow hosts.
 std::chrono::milliseconds ssh_patience() {
     if (const char* text = std::getenv("BANGER_SSH_WAIT")) {
@@ -105,7 +109,7 @@ Result<SshCall> ssh_call(const Session& session, const Vm& vm) {
 bool is_without_sshd(Session& session, const Vm& vm) {
     if (vm.state != "running" || is_kept(control_path_of(session.user_paths.run, vm))) return false;
     const Result<protocol::HealthOfVmReply> health = session.daemon.call<protocol::HealthOfVmReply>(
-        "io.banger.Vm.Health", protocol::HealthOfVm{vm.id, false}, {.timeout = 10s});
+        "io.banger.Vm.Health", protocol::HealthOfVm{vm.id, true}, {.timeout = agent_patience});
     return health && std::ranges::none_of(health->probes, [](const protocol::Probe& probe) {
                return probe.name == "sshd-listening";
            });
