@@ -141,9 +141,9 @@ def sandboxes_are_in_force(host):
     given = host.root(f"tr '\\0' '\\n' <{helper}/environ | cut -d= -f1").split()
     equal([name for name in given if not re.fullmatch(r"LANG|PATH|INVOCATION_ID|JOURNAL_STREAM|SYSTEMD_EXEC_PID|(NOTIFY|LISTEN|WATCHDOG|RUNTIME|STATE)_[A-Z]+", name)],
           [], "the helper's environment")
-    # Nothing but its own: sockets, eventfds, device-mapper's control.
+    # Nothing but its own: sockets, eventfds, device-mapper's control, its plugins and their ledgers.
     opened = host.root(f"ls -l {helper}/fd | awk 'NR > 1 {{print $NF}}'").splitlines()
-    foreign = [name for name in opened if not re.match(r"socket:|anon_inode:|/dev/mapper/control|/dev/null", name)]
+    foreign = [name for name in opened if not re.match(r"socket:|anon_inode:|/dev/mapper/control|/dev/null|/usr/local/lib/banger/plugins/|/run/banger-root/", name)]
     equal(foreign, [], "what else the helper has open")
     equal(status_of(host, "bangerd")["Uid"].split(), ["1000"] * 4, "who bangerd is")
 
