@@ -279,8 +279,9 @@ int main(int count, char** arguments) {
         return 1;
     }
     if (take_deed("hang")) {
-        const UniqueFd fifo(::open((deeds() + "/hanging").c_str(), O_WRONLY | O_CLOEXEC));
+        UniqueFd fifo(::open((deeds() + "/hanging").c_str(), O_WRONLY | O_CLOEXEC));
         static_cast<void>(banger::write_all(fifo.get(), "hanging\n"));
+        fifo.reset();  // who waits for it reads to the end
         for (;;)
             ::pause();
     }
