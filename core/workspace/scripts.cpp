@@ -66,12 +66,9 @@ read -r word packing files objects || exit 1
 [ "$word" = go ] || exit 0
 
 mkdir -p "$dir" && cd "$dir" || fail "cannot make $dir"
-times=
 if [ -f .git/banger/readonly ]; then
     cd / && umount "$dir" 2>/dev/null
     cd "$dir" || exit 1
-    # Making it read-only changed the times of inodes, and nothing else.
-    times="-c core.trustctime=false"
 fi
 mkdir -p .git/banger && : >.git/banger/incomplete || fail "cannot write in $dir"
 [ ! -f .git/banger/files ] || mv .git/banger/files .git/banger/old
@@ -104,7 +101,9 @@ if [ "$files" = checkout ]; then
     if [ -s .git/banger/staged ]; then
         safe_git update-index -z --index-info <.git/banger/staged || fail "git update-index in $dir"
     fi
-    safe_git $times -c checkout.workers=0 -c checkout.thresholdForParallelism=500 \
+    # Files whose times or modes alone are others (as --readonly makes them) are looked into, not written.
+    safe_git update-index -q --refresh >/dev/null 2>&1
+    safe_git -c checkout.workers=0 -c checkout.thresholdForParallelism=500 \
         checkout-index -q -f -u -z --stdin <.git/banger/checkout || fail "git checkout-index in $dir"
 fi
 if [ "$has_git" = git ]; then

@@ -316,7 +316,7 @@ TEST_F(SessionTest, NonsenseFromAGuestEndsNothingAndCostsNothing) {
     const UniqueFd client = started();
     for (const ExecKind kind : {ExecKind::input, ExecKind::hang_up, ExecKind::failed})
         guest_->say(encode_session_frame(session_, kind));
-    guest_->say(std::string("\1\1\1\0\1\xff\0\1\0", 8));
+    guest_->say(std::string("\1\1\1\0\1\xff\0\1\0", 9));
     guest_->say(encode_session_frame(session_, ExecKind::exit, "\x01"));
     guest_->say(encode_session_frame(session_, ExecKind::exit, "\x02"));
     guest_->say(encode_session_frame(session_, ExecKind::output, "after the end"));

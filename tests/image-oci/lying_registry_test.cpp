@@ -432,7 +432,8 @@ TEST_F(LyingRegistry, one_that_drips) {
     std::string dripping = registry_.blob(made_.layers[0]);
     registry_.set_special([&](const std::string& path, const std::string&, auto& connection) {
         if (path != dripping) return false;
-        connection.write("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n");
+        connection.write("HTTP/1.1 200 OK\r\nContent-Length: " +
+                         std::to_string(made_.layers[0].size()) + "\r\n\r\n");
         while (connection.write("x"))
             std::this_thread::sleep_for(std::chrono::milliseconds(20));
         return true;

@@ -3,6 +3,7 @@
 
 #include "core/protocol/artifact_fields.hpp"
 #include "core/protocol/catalog_fields.hpp"
+#include "core/protocol/exec_fields.hpp"
 #include "core/protocol/system_fields.hpp"
 #include "core/protocol/vm_fields.hpp"
 #include "core/rpc/idl.hpp"
@@ -44,6 +45,7 @@ TEST(Protocol, VmIsAsItsTextSays) {
     declare<DeleteVm, VmReply>(vm, "Delete");
     declare<SetWorkspace, VmReply>(vm, "SetWorkspace");
     declare<HealthOfVm, HealthOfVmReply>(vm, "Health");
+    declare<ExecInVm, ExecInVmReply>(vm, "Exec");
     declare<LogsOfVm, LogsOfVmReply>(vm, "Logs");
     EXPECT_THAT(disagreements(vm), IsEmpty());
 }
