@@ -481,7 +481,7 @@ Result<ImageRecord> ImageStore::pull_image(const Found& found, const ArtifactNam
 
     call.report({"finishing " + name.str(), 0, 0, Progress::Unit::none});
     const std::string final_folder = places_.images + "/" + id;
-    rollback.add("removing " + final_folder, [&] { return remove_tree(final_folder); });
+    rollback.add("removing " + final_folder, [final_folder] { return remove_tree(final_folder); });
     BANGER_TRY(publish(image, partial, final_folder));
     const ImageRecord record{.id = id,
                              .name = name,
@@ -665,7 +665,7 @@ Result<KernelRecord> ImageStore::make_kernel(
     const UniqueFd folder(::open(partial.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!folder) return Error::from_errno(errno, "open " + partial);
     const images::KernelFiles files = BANGER_TRY(fill(folder));
-    rollback.add("removing " + final_folder, [&] { return remove_tree(final_folder); });
+    rollback.add("removing " + final_folder, [final_folder] { return remove_tree(final_folder); });
     BANGER_TRY(publish(folder, partial, final_folder));
     KernelRecord record = planned;
     record.version = files.version;

@@ -273,6 +273,7 @@ TEST_F(PullCrash, OnADiskThatGetsFullAtAnyStepTheErrorSaysSoAndTheSpaceComesBack
             EXPECT_EQ(image.error().code, Errc::no_space) << image.error().text();
             EXPECT_THAT(list_folder(folder / "cache/blobs/sha256").value_or({}), IsEmpty());
         }
+        SCOPED_TRACE(image ? "it was pulled" : image.error().text());
         bench.expect_whole();
         const Result<ImageRecord> again = bench.pull(false);
         EXPECT_TRUE(again) << again.error().text();
