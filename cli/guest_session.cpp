@@ -26,8 +26,8 @@ std::chrono::milliseconds since(std::chrono::steady_clock::time_point begin) {
                                                                  begin);
 }
 
-/// How long the agent may take to say whether there is sshd. One that is busy booting on a busy host
-/// is worth the wait: taken for one with sshd, an image without would be knocked at in vain.
+/// How long the agent may take to say whether there is sshd. One that is busy booting on a busy
+/// host is worth the wait: taken for one with sshd, an image without would be knocked at in vain.
 constexpr std::chrono::milliseconds agent_patience = 20s;
 
 /// How long sshd may take to answer. BANGER_SSH_WAIT (seconds) is for tests and slow hosts.

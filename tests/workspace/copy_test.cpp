@@ -106,8 +106,10 @@ TEST_F(CopyTest, DoneAgainItTouchesAndSendsOnlyWhatChanged) {
               sh("cat >../before <<'EOF'\n" + before +
                  "\nEOF\ngrep -v -e many/3 -e many/4 "
                  "../before"));
-    EXPECT_EQ(guest_sh("git status --porcelain; git fsck --no-dangling 2>&1; cat own many/3/file many/5/more"),
-              " M own\nedited\nlater\nnew\nmore");
+    EXPECT_EQ(
+        guest_sh(
+            "git status --porcelain; git fsck --no-dangling 2>&1; cat own many/3/file many/5/more"),
+        " M own\nedited\nlater\nnew\nmore");
     EXPECT_EQ(guest_sh("git rev-parse HEAD"), sh("git rev-parse HEAD"));
 }
 
