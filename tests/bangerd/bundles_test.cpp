@@ -209,7 +209,9 @@ TEST_F(BangerdBundles, WhoeverGoesAwayLeavesNoFile) {
     ASSERT_TRUE(pull("fake:small"));
     PublishBundle request;
     request.image = "small";
-    for (const Image& image : call<ListImagesReply>("io.banger.Image.List", NoParameters{})->images)
+    const Result<ListImagesReply> listed =
+        call<ListImagesReply>("io.banger.Image.List", NoParameters{});
+    for (const Image& image : listed->images)
         request.image = image.name;
     {
         Connection connection = connect();
@@ -249,7 +251,9 @@ TEST_F(BangerdBundles, WhoeverGoesAwayLeavesNoFile) {
 TEST_F(BangerdBundles, ASignedCatalogComesFromAServer) {
     ASSERT_TRUE(pull("fake:small"));
     PublishBundle request;
-    for (const Image& image : call<ListImagesReply>("io.banger.Image.List", NoParameters{})->images)
+    const Result<ListImagesReply> listed =
+        call<ListImagesReply>("io.banger.Image.List", NoParameters{});
+    for (const Image& image : listed->images)
         request.image = image.name;
     request.name = "served";
     const Result<Published> published = publish(request);
