@@ -109,6 +109,7 @@ void AgentServer::run() {
         if (fds[2].revents != 0) accept_hosts();
         for (std::size_t at = 0; at < polled.size(); ++at) {
             const short events = fds[first_peer + at].revents;
+            if ((events & POLLHUP) == 0) polled[at]->is_seen = true;
             if ((events & POLLOUT) != 0) write_to(*polled[at]);
             if ((events & (POLLIN | POLLHUP | POLLERR)) != 0) read_from(*polled[at]);
         }
@@ -145,6 +146,7 @@ void AgentServer::hang_up(Peer& peer) {
     peer.out.clear();
     peer.waits.clear();
     peer.is_there = false;
+    peer.is_seen = false;
     ++peer.generation;
     for (Session& session : sessions_)
         if (session.peer == &peer) session.command->hang_up();
@@ -154,6 +156,12 @@ void AgentServer::read_from(Peer& peer) {
     std::array<char, 16384> buffer{};
     const ssize_t count = read(peer.fd.get(), buffer.data(), buffer.size());
     if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    // The driver may hand us a new host's first bytes before it notes that there is one. What they
+    // asked for is answered when it has; it tells with a signal.
+    if (count == 0 && peer.is_serial && !peer.is_seen) {
+        peer.is_there = false;
+        return;
+    }
     if (count <= 0) return hang_up(peer);
     peer.reader.append({buffer.data(), static_cast<std::size_t>(count)});
     while (const std::optional<std::string> frame = peer.reader.next()) {

@@ -39,6 +39,7 @@ private:
         bool is_serial = false;
         bool is_there =
             true;  ///< serial: false from a hang-up until the port says something happens
+        bool is_seen = false;  ///< that host is known to be connected
         guest::FrameReader reader;
         std::string out;
         std::map<std::uint64_t, guest::Readiness>
