@@ -1,5 +1,6 @@
 // fake-guest: the guest's agent on standard input (a stream socket), with this machine as its
 // image.
+#include <fcntl.h>
 #include <unistd.h>
 
 #include "daemons/vsock-agent/boot_state.hpp"
@@ -8,7 +9,8 @@
 int main() {
     using namespace banger;
     agent::BootState* const state = agent::BootState::make();
-    UniqueFd stream(::dup(STDIN_FILENO));
+    // A command that outlives this guest must not keep its stream open.
+    UniqueFd stream(::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
     ::close(STDIN_FILENO);
     if (state == nullptr || !stream) return 1;
     state->reach(agent::BootState::handed_over);
