@@ -255,7 +255,7 @@ Result<void> insert_machine(Connection& connection, const VmRecord& machine) {
 Result<void> check_name_is_free(Connection& connection, const VmName& name) {
     if (BANGER_TRY(connection.integer("SELECT count(*) FROM machines WHERE name = ?", name)) == 0)
         return ok();
-    return Error(Errc::already_exists, "a machine named " + quoted(name.str()) + " exists",
+    return Error(Errc::already_exists, "a machine named " + quoted(name.str()) + " exists already",
                  "Choose another name, or delete it with `banger vm delete " + name.str() + "`.");
 }
 

@@ -170,8 +170,10 @@ Result<CreatePlan> Machines::plan(const CreateRequest& request) {
         const Result<VmRecord> taken = parts_.store.find_machine(request.name->str());
         if (taken && taken->name == *request.name)
             return Error(
-                Errc::already_exists, "a machine named " + request.name->str() + " exists already",
-                "Choose another name, or delete it: banger vm delete " + request.name->str());
+                Errc::already_exists,
+                "a machine named " + banger::quoted(request.name->str()) + " exists already",
+                "Choose another name, or delete it with `banger vm delete " + request.name->str() +
+                    "`.");
     }
     const SyncedFiles synced =
         BANGER_TRY(collect_file_sync(parts_.config.file_sync, parts_.home, {}));

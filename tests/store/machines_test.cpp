@@ -60,7 +60,7 @@ TEST_F(MachinesTest, ATakenNameIsRefusedAndNothingIsKept) {
     const VmRecord first = reserve("sandbox");
     const Error error = store().reserve_machine(a_machine("sandbox"), pool()).error();
     EXPECT_EQ(error.code, Errc::already_exists);
-    EXPECT_EQ(error.message, "a machine named \"sandbox\" exists");
+    EXPECT_EQ(error.message, "a machine named \"sandbox\" exists already");
     EXPECT_THAT(error.remedy, HasSubstr("banger vm delete sandbox"));
     EXPECT_EQ(store().machines().value(), std::vector{first});
     EXPECT_EQ(reserve_address("next"), "172.16.0.2") << "no address may have gone with the failure";
