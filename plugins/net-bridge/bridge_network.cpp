@@ -132,8 +132,8 @@ Result<std::unique_ptr<BridgeNetwork>> BridgeNetwork::create(Host& host, StepHoo
     network->read_ledger();
     network->remove_former_bridge();
     std::vector<VmId> half_made;
-    for (const auto& [vm, link] : network->links_)
-        if (link.record.state == LinkRecord::State::making) half_made.push_back(vm);
+    for (const LinkTable::Link& link : network->links_.all())
+        if (link.record.state == LinkRecord::State::making) half_made.push_back(link.record.vm);
     for (const VmId& vm : half_made) {
         const Result<void> removed = network->detach(vm);
         if (!removed) network->warn("removing a half-made link: " + removed.error().text());
@@ -162,7 +162,7 @@ void BridgeNetwork::read_ledger() {
         if (!entry.key.starts_with("vm-")) continue;
         const Result<LinkRecord> record = parse_link(entry.text);
         if (record && key_of(record->vm) == entry.key) {
-            links_.insert({record->vm, Link{*record, false}});
+            links_.insert_known(*record);
             continue;
         }
         warn("the entry " + entry.key + " is damaged; recovery finds its device by its mark");
@@ -224,10 +224,9 @@ Result<NetworkLink> BridgeNetwork::attach(const LinkRequest& request, std::stop_
                             request.mac,
                             *request.address,
                             request.nat};
-    {
-        const std::lock_guard lock(mutex_);
-        BANGER_TRY(reserve(record, stop));
-    }
+    // Before it is our turn, so that whoever is at it writes our rules too.
+    BANGER_TRY(step("attach.record", stop));
+    BANGER_TRY(links_.reserve(record));
     Rollback rollback([this](const Error& error) { warn(error.text()); });
     rollback.add("removing the link of " + request.vm.str(), [&] { return detach(request.vm); });
     std::optional<Tap> tap;
@@ -239,27 +238,11 @@ Result<NetworkLink> BridgeNetwork::attach(const LinkRequest& request, std::stop_
     return link_of(record);
 }
 
-Result<void> BridgeNetwork::reserve(const LinkRecord& record, std::stop_token stop) {
-    if (links_.contains(record.vm))
-        return Error(Errc::already_exists, "machine " + record.vm.str() + " has a link already",
-                     "Stop the machine first.");
-    for (const auto& [vm, link] : links_)
-        if (link.record.address == record.address || link.record.mac == record.mac)
-            return Error(Errc::in_use,
-                         record.address.text() + " or " + record.mac.text() +
-                             " belongs to machine " + vm.str(),
-                         "Stop that machine first.");
-    BANGER_TRY(step("attach.record", stop));
-    BANGER_TRY(ledger_.write(key_of(record.vm), format_link(record)));
-    links_.insert({record.vm, Link{record, false}});
-    return ok();
-}
-
 Result<Tap> BridgeNetwork::make_link(const VmId& vm, std::stop_token stop) {
-    const auto found = links_.find(vm);
-    if (found == links_.end() || found->second.is_leaving)
+    const std::optional<LinkTable::Link> found = links_.find(vm);
+    if (!found || found->is_leaving)
         return Error(Errc::cancelled, "the link was removed while it was made");
-    LinkRecord& record = found->second.record;
+    LinkRecord record = found->record;
     const int bridge = BANGER_TRY(ensure_bridge(stop));
 
     BANGER_TRY(step("attach.device", stop));
@@ -268,12 +251,12 @@ Result<Tap> BridgeNetwork::make_link(const VmId& vm, std::stop_token stop) {
     if (!device) return Error(Errc::internal, record.device + " vanished while it was made");
     record.index = device->index;
     BANGER_TRY(step("attach.index", stop));
-    BANGER_TRY(ledger_.write(key_of(vm), format_link(record)));
+    BANGER_TRY(links_.update(record));
     BANGER_TRY(step("attach.mark", stop));
     BANGER_TRY(rtnetlink::mark(record.index, mark_of(vm)));
     // First the guard, then the way in.
     BANGER_TRY(step("attach.rules", stop));
-    BANGER_TRY(apply_rules());
+    BANGER_TRY(ensure_rules(vm));
     BANGER_TRY(step("attach.port", stop));
     BANGER_TRY(
         rtnetlink::enslave(record.index, bridge, record.mac, !settings_.allow_guest_to_guest));
@@ -287,7 +270,7 @@ Result<Tap> BridgeNetwork::make_link(const VmId& vm, std::stop_token stop) {
     BANGER_TRY(tap.keep());
     BANGER_TRY(step("attach.done", stop));
     record.state = LinkRecord::State::made;
-    BANGER_TRY(ledger_.write(key_of(vm), format_link(record)));
+    BANGER_TRY(links_.update(record));
     return tap;
 }
 
@@ -349,12 +332,12 @@ Result<void> BridgeNetwork::check_subnet() const {
 // Rules.
 
 bool BridgeNetwork::has_nat() const {
-    return std::ranges::any_of(links_, [](const auto& entry) {
-        return entry.second.record.nat && !entry.second.is_leaving;
+    return std::ranges::any_of(links_.all(), [](const LinkTable::Link& link) {
+        return link.record.nat && !link.is_leaving;
     });
 }
 
-RulesetPlan BridgeNetwork::plan() const {
+RulesetPlan BridgeNetwork::plan(const std::vector<LinkTable::Link>& links) const {
     RulesetPlan plan{settings_.bridge,
                      settings_.address,
                      settings_.guest_dns,
@@ -362,11 +345,13 @@ RulesetPlan BridgeNetwork::plan() const {
                      settings_.allow_private_networks,
                      {},
                      {}};
-    for (const auto& [vm, link] : links_)
-        if (!link.is_leaving)
-            plan.links.push_back(
-                {vm, link.record.device, link.record.mac, link.record.address, link.record.nat});
-    if (!has_nat()) return plan;
+    bool has_nat = false;
+    for (const auto& [record, is_leaving, is_in_force] : links) {
+        if (is_leaving) continue;
+        plan.links.push_back({record.vm, record.device, record.mac, record.address, record.nat});
+        has_nat = has_nat || record.nat;
+    }
+    if (!has_nat) return plan;
     const Result<std::vector<rtnetlink::Reached>> networks = rtnetlink::reached_networks();
     const Result<std::vector<Interface>> all = rtnetlink::interfaces();
     if (!networks || !all) return plan;  // without them, fewer get out
@@ -381,8 +366,16 @@ RulesetPlan BridgeNetwork::plan() const {
 }
 
 Result<void> BridgeNetwork::apply_rules() {
-    const RulesetPlan wanted = plan();
-    return nftables_.run(wanted.links.empty() ? empty_ruleset() : ruleset(wanted));
+    const std::vector<LinkTable::Link> links = links_.all();
+    const RulesetPlan wanted = plan(links);
+    BANGER_TRY(nftables_.run(wanted.links.empty() ? empty_ruleset() : ruleset(wanted)));
+    links_.note_in_force(links);
+    return ok();
+}
+
+Result<void> BridgeNetwork::ensure_rules(const VmId& vm) {
+    const std::optional<LinkTable::Link> link = links_.find(vm);
+    return link && link->is_in_force ? ok() : apply_rules();
 }
 
 Result<bool> BridgeNetwork::has_tables() {
@@ -393,8 +386,8 @@ Result<bool> BridgeNetwork::has_tables() {
 
 void BridgeNetwork::restore_rules() {
     const std::lock_guard lock(mutex_);
-    const bool is_needed =
-        std::ranges::any_of(links_, [](const auto& entry) { return !entry.second.is_leaving; });
+    const bool is_needed = std::ranges::any_of(
+        links_.all(), [](const LinkTable::Link& link) { return !link.is_leaving; });
     if (!is_needed || has_tables().value_or(false)) return;
     const Result<void> applied = apply_rules();
     warn(applied ? "another program removed banger's nftables tables: they are back"
@@ -410,17 +403,21 @@ Result<void> BridgeNetwork::detach(const VmId& vm) {
         if (done) done = action();
         errors.add(std::move(done), "detaching " + vm.str());
     };
+    // Before it is our turn, as in attach().
+    if (!links_.leave(vm)) return ok();
     std::unique_lock lock(mutex_);
-    const auto found = links_.find(vm);
-    if (found == links_.end()) return ok();
-    found->second.is_leaving = true;
-    const LinkRecord record = found->second.record;
-    attempt("detach.rules", [&] { return apply_rules(); });
+    const std::optional<LinkTable::Link> link = links_.find(vm);
+    if (!link) return ok();
+    const LinkRecord& record = link->record;
+    attempt("detach.rules", [&] { return ensure_rules(vm); });
     if (record.nat && !has_nat())
         attempt("detach.forwarding", [&] { return forwarding_.release(); });
 
     // Two devices at once take the kernel no longer than one.
-    const auto is_last = [&] { return links_.size() == 1 && links_.contains(vm); };
+    const auto is_last = [&] {
+        const std::vector<LinkTable::Link> left = links_.all();
+        return left.size() == 1 && left.front().record.vm == vm;
+    };
     Result<void> bridge_removed;
     if (is_last()) {
         Result<void> may_remove = step("detach.bridge", {});
@@ -439,12 +436,7 @@ Result<void> BridgeNetwork::detach(const VmId& vm) {
     }
     errors.add(std::move(bridge_removed), "removing the bridge");
     // As long as something is left the entry stays, and so does the way to remove it.
-    if (!errors.has_errors())
-        attempt("detach.erase", [&]() -> Result<void> {
-            BANGER_TRY(ledger_.erase(key_of(vm)));
-            links_.erase(vm);
-            return ok();
-        });
+    if (!errors.has_errors()) attempt("detach.erase", [&] { return links_.erase(vm); });
     return errors.result();
 }
 
@@ -481,10 +473,10 @@ Result<std::vector<Interface>> BridgeNetwork::adopt(std::span<const NetworkLink>
     for (const Interface& found : BANGER_TRY(rtnetlink::interfaces())) {
         const std::optional<VmId> vm = machine_of(found);
         if (!vm) continue;
-        const auto known = links_.find(*vm);
-        if (known != links_.end() && is_device_of(found, known->second.record)) continue;
+        const std::optional<LinkTable::Link> known = links_.find(*vm);
+        if (known && is_device_of(found, known->record)) continue;
         const auto link = std::ranges::find(remembered, *vm, &NetworkLink::vm);
-        if (known != links_.end() || link == remembered.end() || link->device != found.name ||
+        if (known || link == remembered.end() || link->device != found.name ||
             !check_guest(link->address.address(), link->mac)) {
             strays.push_back(found);
             continue;
@@ -497,7 +489,7 @@ Result<std::vector<Interface>> BridgeNetwork::adopt(std::span<const NetworkLink>
                                 link->mac,
                                 link->address.address(),
                                 link->nat};
-        if (const Result<void> reserved = reserve(record, {}); reserved) {
+        if (const Result<void> reserved = links_.reserve(record); reserved) {
             warn("adopted " + found.name + ", which the ledger had lost");
         } else {
             warn(reserved.error().text());
@@ -514,9 +506,9 @@ Result<void> BridgeNetwork::remove_unknown(std::span<const NetworkLink> remember
     {
         const std::lock_guard lock(mutex_);
         strays = BANGER_TRY(adopt(remembered));
-        for (const auto& [vm, link] : links_)
-            if (std::ranges::find(remembered, vm, &NetworkLink::vm) == remembered.end())
-                unknown.push_back(vm);
+        for (const LinkTable::Link& link : links_.all())
+            if (std::ranges::find(remembered, link.record.vm, &NetworkLink::vm) == remembered.end())
+                unknown.push_back(link.record.vm);
     }
     for (const Interface& stray : strays)
         errors.add(rtnetlink::remove_interface(stray.index), "removing the stray " + stray.name);
@@ -540,15 +532,14 @@ Result<std::vector<VmId>> BridgeNetwork::recover(std::span<const NetworkLink> re
     std::vector<VmId> lost;
     {
         const std::lock_guard lock(mutex_);
-        if (!links_.empty()) {
+        if (!links_.all().empty()) {
             // The rules come first, as in attach().
             BANGER_TRY(apply_rules());
             const int bridge = BANGER_TRY(ensure_bridge({}));
             for (const NetworkLink& link : remembered) {
-                const auto found = links_.find(link.vm);
+                const std::optional<LinkTable::Link> found = links_.find(link.vm);
                 // One that a failed detach() left half-way is on its way out.
-                if (found == links_.end() || found->second.is_leaving ||
-                    !BANGER_TRY(repair(found->second.record, bridge)))
+                if (!found || found->is_leaving || !BANGER_TRY(repair(found->record, bridge)))
                     lost.push_back(link.vm);
             }
             if (has_nat())
@@ -561,7 +552,7 @@ Result<std::vector<VmId>> BridgeNetwork::recover(std::span<const NetworkLink> re
     for (const VmId& vm : lost)
         BANGER_TRY(detach(vm));
     const std::lock_guard lock(mutex_);
-    if (links_.empty()) BANGER_TRY(remove_common());
+    if (links_.all().empty()) BANGER_TRY(remove_common());
     return lost;
 }
 
@@ -585,18 +576,18 @@ Check BridgeNetwork::bridge_check() const {
         return {name, CheckStatus::fail, "there is no /dev/net/tun",
                 "Load the kernel module: sudo modprobe tun."};
     if (!*bridge) return {name, CheckStatus::pass, what + ", made with the first machine", ""};
+    const std::size_t machines = links_.all().size();
     return {name, CheckStatus::pass,
-            what + ", " + std::to_string(links_.size()) +
-                (links_.size() == 1 ? " machine" : " machines"),
+            what + ", " + std::to_string(machines) + (machines == 1 ? " machine" : " machines"),
             ""};
 }
 
 Check BridgeNetwork::rules_check() {
     const std::string name = "network rules";
-    const Result<void> accepted = nftables_.check(ruleset(plan()));
+    const Result<void> accepted = nftables_.check(ruleset(plan(links_.all())));
     if (!accepted)
         return {name, CheckStatus::fail, accepted.error().message, accepted.error().remedy};
-    if (links_.empty())
+    if (links_.all().empty())
         return {name, CheckStatus::pass, "nftables takes banger's rules; none are needed now", ""};
     if (!has_tables().value_or(false))
         return {name, CheckStatus::fail,

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <functional>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -11,7 +10,7 @@
 #include "banger/network.hpp"
 #include "core/base/ledger.hpp"
 #include "plugins/net-bridge/forwarding.hpp"
-#include "plugins/net-bridge/link_record.hpp"
+#include "plugins/net-bridge/link_table.hpp"
 #include "plugins/net-bridge/nftables.hpp"
 #include "plugins/net-bridge/rtnetlink.hpp"
 #include "plugins/net-bridge/rule_watch.hpp"
@@ -41,7 +40,8 @@ struct BridgeSettings {
 /// Names are derived here: a tap is a prefix and a hash of owner and machine. What is removed must
 /// be in the ledger and still be the thing that was made: name, index, kind, mark and owner agree.
 ///
-/// One lock orders what changes tables and bridge. The removal of a tap, for which the kernel takes
+/// One lock orders what changes tables and bridge; links come and begin to leave without it
+/// (link_table.hpp). The removal of a tap, for which the kernel takes
 /// its time, happens outside of it, or beside the bridge's own when it is the last.
 class BridgeNetwork final : public Network {
 public:
@@ -66,11 +66,6 @@ public:
     static std::string device_of(std::uint32_t owner, const VmId& vm);
 
 private:
-    struct Link {
-        LinkRecord record;
-        bool is_leaving = false;  ///< detach() is at work: no rules for it any more
-    };
-
     BridgeNetwork(Host& host, BridgeSettings settings, Ledger ledger, StepHook hook);
 
     Result<void> step(std::string_view name, std::stop_token stop) const;
@@ -87,8 +82,6 @@ private:
     Result<void> remove_unknown(std::span<const NetworkLink> remembered);
 
     // With the lock held:
-    /// Writes the entry: from now on detach() knows the link.
-    Result<void> reserve(const LinkRecord& record, std::stop_token stop);
     /// The tap is to be closed without the lock: the kernel takes its time for that.
     Result<Tap> make_link(const VmId& vm, std::stop_token stop);
     /// The index of the bridge, made if it is not there.
@@ -96,8 +89,10 @@ private:
     Result<void> make_bridge(std::stop_token stop);
     [[nodiscard]] Result<void> check_subnet() const;
     Result<void> remove_bridge();
-    [[nodiscard]] RulesetPlan plan() const;
+    [[nodiscard]] RulesetPlan plan(const std::vector<LinkTable::Link>& links) const;
     Result<void> apply_rules();
+    /// Unless somebody's have been put in force since this link came, or began to leave.
+    Result<void> ensure_rules(const VmId& vm);
     [[nodiscard]] Result<bool> has_tables();
     [[nodiscard]] bool has_nat() const;
     /// Whether the device is there; one that is off the bridge is put back.
@@ -115,10 +110,10 @@ private:
     const BridgeSettings settings_;
     const StepHook hook_;
     Ledger ledger_;
+    LinkTable links_{ledger_};
     Nftables nftables_;
     Forwarding forwarding_;
     std::mutex mutex_;
-    std::map<VmId, Link> links_;        ///< as the ledger has them
     std::unique_ptr<RuleWatch> watch_;  ///< last: it calls us until it is destroyed
 };
 

@@ -220,6 +220,44 @@ TEST_F(BridgeNetworkTest, OneNatChainAMachineAlsoAfterStopAndStart) {
                 HasSubstr("masquerade"));
 }
 
+/// Of the table that was made last: the kernel counts them in this namespace.
+int table_handle() {
+    const std::string tables = run({"nft", "-a", "list", "tables", "inet"});
+    const std::size_t at = tables.find("# handle ");
+    return at == std::string::npos ? 0 : std::stoi(tables.substr(at + 9));
+}
+
+TEST_F(BridgeNetworkTest, MachinesThatComeAndGoAtOnceShareTheirRules) {
+    constexpr std::size_t count = 8;
+    std::vector<LinkRequest> requests;
+    for (std::size_t i = 0; i < count; ++i)
+        requests.push_back(bridge_.request(i, i % 2 == 0));
+    std::atomic<bool> waits = true;
+    bridge_.hook = [&](std::string_view step, std::stop_token) -> Result<void> {
+        // The first to come holds the lock until all are known: with the bridge they are nine.
+        if (step == "attach.rules" && waits.exchange(false))
+            while (list_folder(bridge_.host.run_folder() + "/ledger").value().size() < count + 1)
+                ::usleep(1000);
+        return ok();
+    };
+    bridge_.restart();
+    const auto at_once = [&](const std::function<void(const LinkRequest&)>& action) {
+        std::vector<std::jthread> threads;
+        for (const LinkRequest& request : requests)
+            threads.emplace_back([&] { action(request); });
+    };
+    at_once(
+        [&](const LinkRequest& request) { EXPECT_TRUE(succeeded(network().attach(request, {}))); });
+    // Two tables: one transaction for all of them.
+    EXPECT_LE(table_handle(), 2);
+    for (const LinkRequest& request : requests)
+        EXPECT_THAT(run({"nft", "list", "table", "bridge", "banger"}),
+                    HasSubstr(BridgeNetwork::device_of(::getuid(), request.vm)));
+    at_once(
+        [&](const LinkRequest& request) { EXPECT_TRUE(succeeded(network().detach(request.vm))); });
+    EXPECT_EQ(run({"nft", "list", "ruleset"}), "");
+}
+
 TEST_F(BridgeNetworkTest, AnAddressOrMacIsGivenOnce) {
     const LinkRequest first = bridge_.request(0);
     ASSERT_TRUE(succeeded(network().attach(first, {})));
