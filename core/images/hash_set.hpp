@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <random>
 #include <string_view>
 #include <vector>
 
@@ -15,7 +16,9 @@ constexpr std::uint64_t hash_on(std::uint64_t hash, std::string_view text) {
     return hash;
 }
 
-/// Hashes alone, eight to sixteen bytes each, up to a limit.
+/// Hashes alone, eight to sixteen bytes each, up to a limit. Where a hash stands is drawn by chance
+/// (multiply-shift), so that no image can be made whose names all meet in one place; what the set
+/// answers does not depend on it.
 class HashSet {
 public:
     explicit HashSet(std::size_t limit) : limit_(limit) {}
@@ -41,8 +44,7 @@ private:
     [[nodiscard]] std::size_t slot_of(std::uint64_t hash) const {
         const std::uint64_t wanted = stored(hash);
         const std::size_t mask = slots_.size() - 1;
-        // FNV mixes upwards: the high half is the better one.
-        std::size_t i = (wanted ^ wanted >> 32) & mask;
+        std::size_t i = (wanted * multiplier_ >> 32) & mask;
         while (slots_[i] != 0 && slots_[i] != wanted)
             i = (i + 1) & mask;
         return i;
@@ -54,8 +56,14 @@ private:
             if (each != 0) slots_[slot_of(each)] = each;
     }
 
+    static std::uint64_t random_odd() {
+        std::random_device source;
+        return (std::uint64_t{source()} << 32 | source()) | 1;
+    }
+
     std::size_t limit_;
     std::size_t count_ = 0;
+    std::uint64_t multiplier_ = random_odd();
     std::vector<std::uint64_t> slots_;
 };
 

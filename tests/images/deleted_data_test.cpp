@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/images/ext4_image.hpp"
+#include "core/images/hash_set.hpp"
 #include "tests/base/temp_folder.hpp"
 #include "tests/images/tar_builder.hpp"
 #include "tests/images/tree.hpp"
@@ -156,6 +157,19 @@ TEST_F(DeletedDataTest, LeavesItsBlocksToWhatComesNext) {
     const Ext4Reader image(path());
     EXPECT_EQ(image.content("/f", 9'999'990), std::string(10, 'j'));
     EXPECT_LT(taken(), 12 << 20);
+}
+
+TEST(HashSetTest, NamesThatAHostileImageChoseAreNotSlow) {
+    // Alike in their lower and upper half, so that a fixed place for each would be one place for
+    // all: as many steps as the square of these would be minutes.
+    constexpr std::uint64_t count = 1 << 19;
+    HashSet set(count);
+    for (std::uint64_t i = 1; i <= count; ++i)
+        ASSERT_TRUE(set.insert(i << 32 | i));
+    for (std::uint64_t i = 1; i <= count; ++i)
+        ASSERT_TRUE(set.contains(i << 32 | i));
+    EXPECT_FALSE(set.contains(7));
+    EXPECT_FALSE(set.insert(7)) << "it is full";
 }
 
 }  // namespace
