@@ -60,6 +60,7 @@ std::jthread leave_on_signal(Daemon& daemon, const sigset_t& signals) {
 
 sigset_t block_signals() {
     ::signal(SIGPIPE, SIG_IGN);
+    ::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error (EFBIG), not our death
     sigset_t signals;
     sigemptyset(&signals);
     for (const int signal : {SIGTERM, SIGINT, SIGHUP})
