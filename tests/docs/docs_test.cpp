@@ -2,7 +2,7 @@
 //
 //     ```sh          each line is run, by bash, in a scratch home, against the fake bangerd; ssh
 //                    connects to nothing and succeeds
-//     ```sh guest    needs a real guest: read by the parser only
+//     ```sh guest    needs a real guest: read by the parser here, run by tests/boot
 //     ```sh no-run   cannot be run here (sudo, the network): read by the parser only
 //
 // A line is a command; one that ends with a backslash goes on.
@@ -21,6 +21,7 @@
 #include "core/base/file.hpp"
 #include "core/config/config.hpp"
 #include "tests/cli/cli_fixture.hpp"
+#include "tests/docs/blocks.hpp"
 
 namespace banger::cli {
 namespace {
@@ -30,62 +31,10 @@ namespace fs = std::filesystem;
 
 const std::string source = BANGER_SOURCE;
 
-struct Block {
-    std::string place;  ///< "docs/config.md:12"
-    std::string kind;   ///< "sh", "sh guest", "sh no-run"
-    std::vector<std::string> lines;
-};
-
-std::string text_of(const std::string& path) {
-    return read_file(path, ByteCount::mib(4)).value_or("");
-}
-
-std::vector<std::string> documents() {
-    std::vector<std::string> paths = {"README.md"};
-    for (const fs::directory_entry& entry : fs::directory_iterator(source + "/docs"))
-        if (entry.path().extension() == ".md")
-            paths.push_back("docs/" + entry.path().filename().string());
-    std::ranges::sort(paths);
-    return paths;
-}
-
-std::vector<Block> blocks_of(const std::string& document) {
-    std::vector<Block> blocks;
-    std::istringstream lines(text_of(source + "/" + document));
-    bool is_inside = false;
-    bool is_ours = false;
-    bool goes_on = false;
-    int number = 0;
-    for (std::string line; std::getline(lines, line);) {
-        ++number;
-        if (line.starts_with("```")) {
-            is_inside = !is_inside;
-            const std::string info = line.substr(3);
-            is_ours = is_inside && (info == "sh" || info.starts_with("sh "));
-            if (is_ours) blocks.push_back({document + ":" + std::to_string(number), info, {}});
-            goes_on = false;
-            continue;
-        }
-        if (!is_ours || line.empty()) continue;
-        if (goes_on)
-            blocks.back().lines.back() += line;
-        else
-            blocks.back().lines.push_back(line);
-        std::string& last = blocks.back().lines.back();
-        goes_on = last.ends_with('\\');
-        if (goes_on) last.pop_back();
-    }
-    EXPECT_FALSE(is_inside) << document << " has a block that does not end";
-    return blocks;
-}
-
-std::vector<Block> all_blocks() {
-    std::vector<Block> all;
-    for (const std::string& document : documents())
-        for (Block& block : blocks_of(document))
-            all.push_back(std::move(block));
-    return all;
-}
+using docs::all_blocks;
+using docs::Block;
+using docs::documents;
+using docs::text_of;
 
 /// The words of each simple command of a line: quotes are taken off, what a shell would expand
 /// stays as it is written.
@@ -160,7 +109,7 @@ std::vector<std::vector<std::string>> calls_of(const std::string& line) {
 TEST(Docs, EveryCallIsAcceptedByTheParser) {
     const CommandTable table = all_commands();
     int count = 0;
-    for (const Block& block : all_blocks())
+    for (const Block& block : all_blocks(source))
         for (const std::string& line : block.lines)
             for (const std::vector<std::string>& words : calls_of(line)) {
                 ++count;
@@ -219,7 +168,7 @@ public:
 TEST(Docs, EveryBlockRuns) {
     int ran = 0;
     std::set<std::string> kinds;
-    for (const Block& block : all_blocks()) {
+    for (const Block& block : all_blocks(source)) {
         kinds.insert(block.kind);
         ASSERT_FALSE(block.lines.empty()) << block.place << " is empty";
         if (block.kind != "sh") continue;
@@ -240,7 +189,7 @@ TEST(Docs, EveryBlockRuns) {
 /// Nothing is left out in silence: what is only read is printed, with its number.
 TEST(Docs, WhatIsNotRunIsCounted) {
     int count = 0;
-    for (const Block& block : all_blocks()) {
+    for (const Block& block : all_blocks(source)) {
         if (block.kind == "sh") continue;
         for (const std::string& line : block.lines) {
             std::cout << block.place << " [" << block.kind << "] " << line << "\n";
@@ -371,7 +320,7 @@ TEST(Docs, EveryCommandThatPrintsJsonIsInJsonMd) {
 /// Every relative link leads to a file.
 TEST(Docs, LinksLeadSomewhere) {
     const std::regex link(R"(\]\(([^)#:]+)(#[^)]*)?\))");
-    for (const std::string& document : documents()) {
+    for (const std::string& document : documents(source)) {
         const std::string text = text_of(source + "/" + document);
         for (std::sregex_iterator at(text.begin(), text.end(), link), end; at != end; ++at) {
             const std::string target = parent_path(source + "/" + document) + "/" + (*at)[1].str();
