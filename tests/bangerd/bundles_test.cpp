@@ -6,8 +6,11 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <filesystem>
 #include <fstream>
+#include <functional>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "core/base/child.hpp"
@@ -25,6 +28,7 @@ namespace banger {
 namespace {
 
 using namespace std::chrono_literals;
+namespace fs = std::filesystem;
 using namespace protocol;
 using client::Connection;
 using testing::HasSubstr;
@@ -103,6 +107,27 @@ protected:
             << (images.empty() ? "  []\n" : images) << "kernels:\n"
             << (kernels.empty() ? "  []\n" : kernels);
     }
+    static std::string text_of(const fs::path& path) {
+        return read_file(path, ByteCount::mib(512)).value_or("");
+    }
+    static auto is_named(std::string end) {
+        return
+            [end = std::move(end)](const fs::path& path) { return path.string().ends_with(end); };
+    }
+    fs::path only_file(const std::string& folder,
+                       const std::function<bool(const fs::path&)>& is_wanted) const {
+        std::vector<fs::path> found;
+        for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder_ / folder))
+            if (entry.is_regular_file() && is_wanted(entry.path())) found.push_back(entry.path());
+        EXPECT_EQ(found.size(), 1U);
+        return found.empty() ? fs::path() : found.front();
+    }
+    static void put(const fs::path& path, std::uint64_t offset, const std::string& text) {
+        std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+        file.seekp(static_cast<std::streamoff>(offset));
+        file << text;
+        EXPECT_TRUE(file.good());
+    }
     Result<Image> pull(const std::string& reference, std::optional<std::string> name = {}) {
         const PullImageReply reply = BANGER_TRY(call<PullImageReply>(
             "io.banger.Image.Pull", PullArtifact{reference, std::move(name), false}));
@@ -176,6 +201,16 @@ TEST_F(BangerdBundles, AStoppedMachineBecomesAnImage) {
     EXPECT_EQ(running.error().code, Errc::wrong_state);
     EXPECT_THAT(running.error().remedy, HasSubstr("banger vm stop sandbox"));
     ASSERT_TRUE(call<StopVmReply>("io.banger.Vm.Stop", NamedVm{"sandbox"}));
+    // As in the guest: the key is a file of its own, so it begins at a block.
+    const std::string identity = text_of(only_file("state/banger/vms", is_named("vm.json")));
+    const std::string key =
+        nlohmann::json::parse(identity).at("ssh_host_key").at("private_key").get<std::string>();
+    const fs::path image = only_file("state/banger", is_named("rootfs.ext4"));
+    const fs::path disk = only_file("state/banger", is_named("-root.raw"));
+    const std::uint64_t end = fs::file_size(image);
+    const std::string beside = "beside the key: " + key.substr(0, 40);
+    put(disk, end - 4096, key);
+    put(disk, end - 8192, beside);
     const Result<Published> published = publish(request);
     ASSERT_TRUE(published) << published.error().text();
     EXPECT_THAT(published->notes.at(0), HasSubstr("secrets"));
@@ -184,6 +219,13 @@ TEST_F(BangerdBundles, AStoppedMachineBecomesAnImage) {
         call<AddCatalogReply>("io.banger.Catalog.Add", AddCatalog{folder_ / "usb", {}, {}}));
     const Result<Image> again = pull("sandbox", "from-sandbox");
     ASSERT_TRUE(again) << again.error().text();
+    std::ifstream content(only_file("state/banger/images/" + again->id, is_named("rootfs.ext4")),
+                          std::ios::binary);
+    content.seekg(static_cast<std::streamoff>(end - 8192));
+    std::string pieces(8192, 'x');
+    ASSERT_TRUE(content.read(pieces.data(), 8192));
+    EXPECT_THAT(pieces, HasSubstr(beside));
+    EXPECT_EQ(pieces.substr(4096), std::string(4096, '\0'));
 }
 
 TEST_F(BangerdBundles, AKernelToo) {
