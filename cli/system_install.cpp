@@ -21,6 +21,7 @@
 #include "core/base/file.hpp"
 #include "core/base/rollback.hpp"
 #include "core/base/version.hpp"
+#include "core/config/default_backend.hpp"
 #include "core/system/files.hpp"
 #include "core/system/helper_config.hpp"
 #include "core/system/services.hpp"
@@ -217,6 +218,10 @@ Result<int> system_install(const Arguments& arguments, Context& context) {
         BANGER_TRY(check_both_answer(began));
     } else {
         BANGER_TRY(check_both_answer(now_seconds()));
+    }
+    if (const std::optional<Check> backend = default_backend_check(config)) {
+        terminal.note("back end: " + backend->detail + "\n");
+        if (!backend->remedy.empty()) terminal.note(backend->remedy + "\n");
     }
     terminal.out("banger " + record.version + " runs for " + owner.name +
                  ". As that user: banger vm run\n");

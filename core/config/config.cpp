@@ -11,6 +11,7 @@
 #include "banger/unique_fd.hpp"
 #include "core/base/file.hpp"
 #include "core/base/names.hpp"
+#include "core/config/default_backend.hpp"
 #include "core/config/keys.hpp"
 #include "core/config/toml_place.hpp"
 
@@ -220,7 +221,9 @@ Result<Config> load_config(const Paths& paths, ConfigContext context) {
     context.mode = paths.mode;
     context.home = paths.home;
     context.default_ssh_key = paths.ssh_key;
-    return parse_config(texts, context);
+    Config config = BANGER_TRY(parse_config(texts, context));
+    if (config.mode == RunMode::system) choose_default_backend(config, BackendFacts::of_host());
+    return config;
 }
 
 std::vector<EffectiveValue> effective_values(const Config& config) {

@@ -45,10 +45,18 @@ Json json_of(const SettingValue& value) {
 }
 
 /// Every plugin that the configuration names, in the order in which the helper makes them.
-std::vector<std::string> chosen_plugins(const Config& config) {
+///
+/// vmm-firecracker is served whether or not it is the default: Firecracker may be installed later,
+/// and a machine may ask for it.
+std::vector<std::string> chosen_plugins(const Config& config,
+                                        const std::vector<Manifest>& manifests) {
     std::vector<std::string> names{*config.plugins.network, *config.plugins.storage};
     if (*config.plugins.dns) names.push_back(**config.plugins.dns);
     names.push_back(*config.plugins.vm_backend);
+    const std::string firecracker = "vmm-firecracker";
+    if (std::ranges::any_of(manifests,
+                            [&](const Manifest& each) { return each.name.str() == firecracker; }))
+        names.push_back(firecracker);
     names.insert(names.end(), config.plugins.image_sources->begin(),
                  config.plugins.image_sources->end());
     std::vector<std::string> each;
@@ -62,7 +70,7 @@ std::vector<std::string> chosen_plugins(const Config& config) {
 Result<std::string> helper_config(const Owner& owner, const Config& config,
                                   const std::vector<Manifest>& manifests) {
     Json::List plugins;
-    for (const std::string& name : chosen_plugins(config)) {
+    for (const std::string& name : chosen_plugins(config, manifests)) {
         const auto manifest = std::ranges::find_if(
             manifests, [&](const Manifest& each) { return each.name.str() == name; });
         if (manifest == manifests.end()) {

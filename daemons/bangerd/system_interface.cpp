@@ -6,6 +6,7 @@
 #include <sys/statvfs.h>
 
 #include "core/base/version.hpp"
+#include "core/config/default_backend.hpp"
 #include "core/config/sizing.hpp"
 #include "core/protocol/artifact.hpp"
 #include "core/protocol/artifact_fields.hpp"
@@ -99,6 +100,8 @@ protocol::DoctorReply examine(const SystemParts& parts, std::stop_token stop) {
     for (Check& check : parts.images.checks())
         reply.checks.push_back(std::move(check));
     if (parts.scopes) reply.checks.push_back(parts.scopes->check());
+    if (std::optional<Check> backend = default_backend_check(parts.config))
+        reply.checks.push_back(*std::move(backend));
     for (Check& check : parts.registry.checks(stop))
         reply.checks.push_back(std::move(check));
     for (Check& check : parts.names.checks(stop))

@@ -13,8 +13,8 @@
 #include <optional>
 
 #include "core/base/file.hpp"
+#include "core/base/firecracker_program.hpp"
 #include "plugins/vmm-firecracker/machine_config.hpp"
-#include "plugins/vmm-firecracker/record.hpp"
 
 namespace banger::firecracker {
 

@@ -1,7 +1,8 @@
 #include "plugins/vmm-firecracker/record.hpp"
 
-#include <algorithm>
 #include <charconv>
+
+#include "core/base/firecracker_program.hpp"
 
 namespace banger::firecracker {
 
@@ -33,14 +34,6 @@ std::optional<Number> number_in(std::optional<std::string_view> text) {
 }
 
 }  // namespace
-
-bool is_program_name(std::string_view name) {
-    return name.starts_with("firecracker") && name.size() <= 64 &&
-           std::ranges::all_of(name, [](char c) {
-               return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                      c == '.' || c == '_' || c == '-';
-           });
-}
 
 std::string encode(const Record& record) {
     std::string text = "uid " + std::to_string(record.uid) + "\nprogram " + record.program +

@@ -25,8 +25,4 @@ std::string encode(const Record& record);
 /// Errc::corrupt for anything that encode() does not write.
 Result<Record> decode_record(std::string_view text);
 
-/// A file name that is safe in a path and that jailer takes: `firecracker` and more of
-/// `[A-Za-z0-9._-]`, at most 64.
-[[nodiscard]] bool is_program_name(std::string_view name);
-
 }  // namespace banger::firecracker

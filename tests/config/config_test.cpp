@@ -4,7 +4,9 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <map>
 
+#include "core/config/default_backend.hpp"
 #include "tests/base/temp_folder.hpp"
 
 namespace banger {
@@ -348,6 +350,80 @@ TEST_F(ConfigFiles, TheUsersWinsOverTheSystems) {
     const Config config = load_config(paths_, {}).value();
     EXPECT_EQ(*config.dns_port, 2);
     EXPECT_EQ(config.guest_dns.source.text(), paths_.system_config_file + ":2");
+}
+
+TEST(DefaultBackend, IsFirecrackerWhereItCanRun) {
+    std::map<std::string, Result<firecracker::Program>> programs;
+    std::vector<std::string> asked;
+    BackendFacts facts;
+    facts.has_kvm = true;
+    facts.ask = [&](const std::string& path) -> Result<firecracker::Program> {
+        asked.push_back(path);
+        const auto found = programs.find(path);
+        return found == programs.end() ? Error(Errc::not_found, "none") : found->second;
+    };
+    const auto chosen = [&](const std::string& text, RunMode mode = RunMode::system) {
+        Config config = parse(text, context(mode)).value();
+        choose_default_backend(config, facts);
+        return config.plugins.vm_backend;
+    };
+    EXPECT_EQ(*chosen(""), "vmm-qemu");
+    EXPECT_EQ(chosen("").source.text(), "default: Firecracker is not installed");
+
+    const std::string usual = "/usr/local/bin/firecracker";
+    programs.insert_or_assign(usual, firecracker::Program{usual, {1, 12}});
+    EXPECT_EQ(*chosen(""), "vmm-firecracker");
+    EXPECT_EQ(chosen("").source.text(), "default: found " + usual + ", version 1.12");
+    EXPECT_EQ(*chosen("firecracker_bin = '/opt/firecracker'"), "vmm-qemu");
+    EXPECT_EQ(asked.back(), "/opt/firecracker");
+
+    facts.has_kvm = false;
+    EXPECT_EQ(*chosen(""), "vmm-qemu");
+    EXPECT_EQ(chosen("").source.text(), "default: no KVM for " + usual);
+    facts.has_kvm = true;
+    programs.insert_or_assign(usual, firecracker::Program{usual, {1, 7}});
+    EXPECT_EQ(*chosen(""), "vmm-qemu");
+    EXPECT_THAT(chosen("").source.text(), HasSubstr("version 1.7, and banger needs 1.8"));
+    programs.insert_or_assign(usual, Error(Errc::permission_denied, usual + " is not root's"));
+    EXPECT_EQ(*chosen(""), "vmm-qemu");
+    EXPECT_EQ(chosen("").source.text(), "default: " + usual + " is not root's");
+}
+
+TEST(DefaultBackend, TheFallbackSaysSo) {
+    Config config = parse("", context(RunMode::system)).value();
+    BackendFacts facts;
+    facts.has_kvm = true;
+    facts.ask = [](const std::string&) { return Error(Errc::not_found, "none"); };
+    choose_default_backend(config, facts);
+    std::optional<Check> check = default_backend_check(config);
+    ASSERT_TRUE(check);
+    EXPECT_EQ(check->status, CheckStatus::warn);
+    EXPECT_EQ(check->detail, "vmm-qemu, the fallback (default: Firecracker is not installed)");
+    EXPECT_THAT(check->remedy, HasSubstr("Install firecracker and jailer"));
+    facts.ask = [](const std::string& path) { return firecracker::Program{path, {1, 12}}; };
+    choose_default_backend(config, facts);
+    check = default_backend_check(config);
+    ASSERT_TRUE(check);
+    EXPECT_EQ(check->status, CheckStatus::pass);
+    EXPECT_THAT(check->detail, HasSubstr("vmm-firecracker (default: found /usr/local/bin/"));
+    EXPECT_FALSE(default_backend_check(parse("").value()));
+    EXPECT_FALSE(default_backend_check(
+        parse("[plugins]\nvm_backend = 'vmm-qemu'", context(RunMode::system)).value()));
+}
+
+TEST(DefaultBackend, IsNotLookedForWhereItWasChosenOrInUserMode) {
+    BackendFacts facts;
+    facts.has_kvm = true;
+    facts.ask = [](const std::string& path) -> Result<firecracker::Program> {
+        ADD_FAILURE() << "asked for " << path;
+        return firecracker::Program{path, {1, 12}};
+    };
+    Config config = parse("[plugins]\nvm_backend = 'mine'", context(RunMode::system)).value();
+    choose_default_backend(config, facts);
+    EXPECT_EQ(*config.plugins.vm_backend, "mine");
+    config = parse("", context(RunMode::user)).value();
+    choose_default_backend(config, facts);
+    EXPECT_EQ(*config.plugins.vm_backend, "vmm-qemu");
 }
 
 TEST_F(ConfigFiles, MayBeALinkButMustNotBeOpenToOthers) {

@@ -158,7 +158,7 @@ def doctor_has_no_failure(host):
 @test
 def machines_are_firecrackers(host):
     vm = host.machine("one")
-    equal(vm["backend"], "vmm-firecracker", "the back end")
+    equal(vm["backend"], "vmm-firecracker", "the back end that nobody chose")
     pid = vm["pid"]
     holds(int(host.run(f"stat -c %u /proc/{pid}")) >= 1883373568, "the VMM has no user of its own")
     equal(host.root(f"sed -n 's/^CapEff:.//p;s/^NoNewPrivs:.//p' /proc/{pid}/status"), "0000000000000000\n1", "capabilities and no_new_privs")
@@ -168,11 +168,45 @@ def machines_are_firecrackers(host):
 
 
 @test
+def firecracker_takes_no_signal_from_its_owner(host):
+    host.machine("one")
+    ended = host.attempt("banger vm kill --signal TERM one")
+    equal(ended.returncode, 1, "status of a signal")
+    holds("runs as another user" in ended.stderr and "without --signal" in ended.stderr, "no word of what to do instead")
+
+
+@test
+def misfits_are_refused(host):
+    """A link or a disk that Firecracker cannot open, and a machine of Firecracker's where that is gone."""
+    for flag, why in (("--network net-user", "cannot open a user link"), ("--storage storage-file", "is no block device")):
+        ended = host.attempt(f"banger vm create --name misfit --image {IMAGE} {flag}")
+        equal(ended.returncode, 1, f"status of create {flag}")
+        holds(why in ended.stderr, f"no word of what does not fit with {flag}")
+        equal(host.attempt("banger vm show misfit").returncode, 1, f"what is left after {flag}")
+    host.machine("one")
+    host.run("banger vm stop one")
+    host.root("mv /usr/local/bin/firecracker /root/")
+    try:
+        ended = host.attempt("banger vm start one")
+        equal(ended.returncode, 1, "status of a start without Firecracker")
+        holds("Firecracker is not installed" in ended.stderr, "no word of what is missing")
+        host.root("systemctl restart bangerd.service")
+        holds("the fallback (default: Firecracker is not installed)" in host.attempt("banger doctor --format json").stdout, "doctor does not say why it is QEMU")
+        said = host.run(f"banger vm run --rm --image {IMAGE} -- systemd-detect-virt 2>&1 || true")
+    finally:
+        host.root("mv /root/firecracker /usr/local/bin/; systemctl restart bangerd.service")
+    holds(said.splitlines()[-1] in ("kvm", "qemu"), f"what a machine is without Firecracker: {said}")
+    host.run("banger vm start one")
+    equal(host.vm("one")["backend"], "vmm-firecracker", "the back end of the machine that was there")
+
+
+@test
 def bare_run(host):
+    before = host.run("banger vm list --quiet")
     ended = host.attempt(f"banger vm run --rm --image {IMAGE} -- uname -s")
     equal((ended.returncode, ended.stdout), (0, "Linux\n"), "a command in a fresh machine")
     holds(ended.stderr.startswith("spec: "), "the first line is not the spec")
-    equal(host.run("banger vm list --quiet"), "", "machines after --rm")
+    equal(host.run("banger vm list --quiet"), before, "machines after --rm")
 
 
 @test
@@ -427,7 +461,7 @@ for operation, stage, victims in CRASHES:
 def uninstall_leaves_machines(host):
     host.machine("one")
     host.run("sudo banger system uninstall", timeout=300)
-    holds(host.attempt("pgrep -f bangerd|pgrep qemu-system").returncode, "something of it runs")
+    holds(host.attempt("pgrep -lx 'bangerd|bangerd-root|qemu-system-x86|firecracker|jailer'").returncode, "something of it runs")
     host.run(f"sudo {host.build}/bin/banger system install --owner dev", timeout=300)
     host.run("banger vm start one")
     holds(host.boot_id("one"), "no boot id")
@@ -459,7 +493,6 @@ def with_firecracker(host):
         with open(Path(os.environ[FIRECRACKER]) / name, "rb") as program:
             command = f"cat >/usr/local/bin/{name} && chmod 0755 /usr/local/bin/{name}"
             subprocess.run(host.lab.ssh("root", command), stdin=program, check=True, timeout=300)
-    host.root("mkdir -p /etc/banger && printf '[plugins]\\nvm_backend = \"vmm-firecracker\"\\n' >/etc/banger/config.toml && chmod 644 /etc/banger/config.toml")
 
 
 def without_resolved(host):
@@ -473,7 +506,7 @@ HOSTS = {
     "without_resolved": (without_resolved, ["install", "bare_run", "name_at_the_responder", "purge_leaves_nothing"]),
 }
 # What has its own variant.
-for host, names in {"plain": ["name_at_the_responder", "machines_are_firecrackers"],
+for host, names in {"plain": ["name_at_the_responder", "machines_are_firecrackers", "firecracker_takes_no_signal_from_its_owner", "misfits_are_refused"],
                     "firecracker": ["name_at_the_responder"]}.items():
     for name in names:
         HOSTS[host][1].remove(name)

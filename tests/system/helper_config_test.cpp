@@ -83,17 +83,14 @@ TEST(HelperConfigTest, HasTheOwnerAndThePluginsThatNeedRoot) {
 )");
 }
 
-TEST(HelperConfigTest, FirecrackerIsToldWhereItsProgramsAreAndWhoseDisks) {
+TEST(HelperConfigTest, FirecrackerIsServedWhoeverIsTheDefault) {
     std::vector<Manifest> plugins = all_plugins();
     plugins.push_back(manifest(plugin("vmm-firecracker", "vm-backend", "root") +
                                "[settings.firecracker_bin]\ntype = \"string\"\ndefault = \"\"\n"
                                "description = \"d\"\n[settings.owner_uid]\n"
                                "type = \"integer\"\ndefault = 0\ndescription = \"d\"\n"));
     const Result<std::string> text =
-        helper_config(owner,
-                      config("firecracker_bin = \"/opt/firecracker\"\n[plugins]\n"
-                             "vm_backend = \"vmm-firecracker\"\n"),
-                      plugins);
+        helper_config(owner, config("firecracker_bin = \"/opt/firecracker\"\n"), plugins);
     ASSERT_TRUE(text) << text.error().text();
     EXPECT_THAT(*text, HasSubstr(R"("name": "vmm-firecracker")"));
     EXPECT_THAT(*text, HasSubstr(R"("firecracker_bin": "/opt/firecracker")"));
