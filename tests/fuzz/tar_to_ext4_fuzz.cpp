@@ -35,7 +35,8 @@ std::vector<banger::UniqueFd> cut(std::span<const std::uint8_t> bytes) {
     const std::span<const std::uint8_t> lengths = bytes.subspan(bytes.size() - 1 - 2 * more);
     bytes = bytes.first(bytes.size() - 1 - 2 * more);
     for (std::size_t i = 0; i < more; ++i) {
-        const std::size_t wanted = (std::size_t{lengths[2 * i]} | std::size_t{lengths[2 * i + 1]} << 8U) * 1024;
+        const std::size_t wanted =
+            (std::size_t{lengths[2 * i]} | std::size_t{lengths[2 * i + 1]} << 8U) * 1024;
         const std::size_t length = std::min(bytes.size(), wanted);
         layers.push_back(memory(bytes.first(length)));
         bytes = bytes.subspan(length);
