@@ -22,7 +22,7 @@ Result<guest::GuestHealth> Machines::health(const std::string& name, bool wait,
     if (!vm.process) return not_running(vm);
     const Roles3 roles = BANGER_TRY(roles_of(vm));
     const Clock::time_point deadline =
-        Clock::now() + (wait ? std::chrono::milliseconds(parts_.ready_deadline) : 5000ms);
+        Clock::now() + (wait ? BANGER_TRY(patience(parts_.ready_deadline, *roles.backend)) : 5s);
     const std::shared_ptr<guest::AgentClient> agent =
         BANGER_TRY(lines_.get(*roles.backend, *vm.process, deadline, stop));
     return agent->health(wait ? guest::Readiness::ready : guest::Readiness::none, deadline, stop);

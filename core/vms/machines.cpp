@@ -76,6 +76,22 @@ std::string last_lines(int fd, std::size_t lines) {
     return out;
 }
 
+/// The stages of one of several things that are made, with its name in front.
+class NamedCall final : public Call {
+public:
+    NamedCall(Call& outer, std::string name) : outer_(outer), name_(std::move(name)) {}
+    [[nodiscard]] std::stop_token stop() const override { return outer_.stop(); }
+    void report(const Progress& progress) override {
+        Progress named = progress;
+        named.stage = name_ + ": " + named.stage;
+        outer_.report(named);
+    }
+
+private:
+    Call& outer_;
+    const std::string name_;
+};
+
 }  // namespace
 
 /// Measures the stages of one call and tells the caller which one is on.
@@ -193,10 +209,12 @@ Result<VmRecord> Machines::create(const CreateRequest& request, bool start, Call
     Stopwatch watch(call, times);
 
     watch.stage("image", "image " + plan.image);
-    const ImageRecord image = BANGER_TRY(parts_.images.ensure_image(plan.image, {}, call));
+    NamedCall of_image(call, "image");
+    const ImageRecord image = BANGER_TRY(parts_.images.ensure_image(plan.image, {}, of_image));
     watch.stage("kernel", "kernel " + plan.kernel);
+    NamedCall of_kernel(call, "kernel");
     const KernelRecord kernel = BANGER_TRY(parts_.images.ensure_kernel(
-        image.kernel_reference.empty() ? plan.kernel : image.kernel_reference, {}, call));
+        image.kernel_reference.empty() ? plan.kernel : image.kernel_reference, {}, of_kernel));
 
     watch.stage("reserve", "reserving name and address");
     VmRecord vm = BANGER_TRY(reserve(request, plan, image, kernel));
@@ -443,9 +461,15 @@ Result<void> Machines::start_process(VmRecord& vm, const Roles3& roles, std::sto
     return parts_.store.save_machine(vm);
 }
 
+Result<std::chrono::seconds> Machines::patience(std::chrono::seconds usual, VmBackend& backend) {
+    const BackendCapabilities can = BANGER_TRY(backend.capabilities());
+    return can.hardware_accelerated ? usual : 3 * usual;
+}
+
 Result<void> Machines::wait_until_ready(const VmRecord& vm, const Roles3& roles, Call& call) {
     // A VMM that ends closes the agent's stream, so this wait never outlives the machine.
-    const Clock::time_point deadline = Clock::now() + parts_.ready_deadline;
+    const Clock::time_point deadline =
+        Clock::now() + BANGER_TRY(patience(parts_.ready_deadline, *roles.backend));
     const auto connect = [&] {
         return lines_.get(*roles.backend, *vm.process, deadline, call.stop());
     };
@@ -552,7 +576,9 @@ Result<void> Machines::shut_down_guest(const VmRecord& vm, const Roles3& roles,
     if (!vm.process) return ok();
     const Result<UniqueFd> pidfd = open_pidfd(vm.process->process);
     if (!pidfd) return ok();
-    const Clock::time_point deadline = Clock::now() + parts_.stop_deadline;
+    const Clock::time_point deadline =
+        Clock::now() +
+        patience(parts_.stop_deadline, *roles.backend).value_or(parts_.stop_deadline);
     const auto ask = [&]() -> Result<void> {
         const std::shared_ptr<guest::AgentClient> agent =
             BANGER_TRY(lines_.get(*roles.backend, *vm.process, deadline, stop));

@@ -117,9 +117,10 @@ public:
         std::function<void(LogLevel, std::string)> log;
         /// A VMM was started, or found running: give it its limits. Must not block. Optional.
         std::function<void(const VmRecord&)> contain = {};
-        /// How long a guest may take until it is ready.
+        /// How long a guest may take until it is ready; three times as long when its CPU is
+        /// emulated, which makes it ten times slower, and the host's other work counts ten times.
         std::chrono::seconds ready_deadline{90};
-        /// How long a guest may take to power off before it is ended.
+        /// How long a guest may take to power off before it is ended; as above.
         std::chrono::seconds stop_deadline{30};
     };
 
@@ -221,6 +222,7 @@ private:
     class Stopwatch;
 
     Result<Roles3> roles_of(const VmRecord& vm);
+    static Result<std::chrono::seconds> patience(std::chrono::seconds usual, VmBackend& backend);
     Result<VmRecord> reserve(const CreateRequest& request, const CreatePlan& plan,
                              const ImageRecord& image, const KernelRecord& kernel);
     Result<void> write_identity(const VmRecord& vm, const CreateRequest& request,

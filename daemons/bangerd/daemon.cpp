@@ -91,8 +91,8 @@ std::map<std::string, Settings, std::less<>> settings_of(const Config& config) {
     return settings;
 }
 
-/// How long a guest may take to get ready. BANGER_READY_WAIT (seconds) is for tests and slow hosts:
-/// one that is emulated itself gives no sign of it.
+/// How long a guest may take to get ready (Machines::Parts). BANGER_READY_WAIT (seconds) is for
+/// tests and slow hosts: one that is emulated itself gives no sign of it.
 std::chrono::seconds ready_patience() {
     const char* const text = ::getenv("BANGER_READY_WAIT");  // NOLINT: no other thread yet
     const int seconds = text == nullptr ? 0 : std::atoi(text);
