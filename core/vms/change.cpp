@@ -24,6 +24,12 @@ Result<VmRecord> Machines::signal(const std::string& name, int number) {
     if (!pidfd) return not_running(vm);
     const Result<void> sent = send_signal(*pidfd, number);
     if (!sent && sent.error().code == Errc::not_found) return not_running(vm);
+    // Firecracker's VMMs run as users of their own.
+    if (!sent && sent.error().code == Errc::permission_denied)
+        return Error(Errc::permission_denied,
+                     "the VMM of " + vm.name.str() +
+                         " runs as another user and takes no signal from its owner",
+                     "End it with `banger vm kill " + vm.name.str() + "`, without --signal.");
     BANGER_TRY(sent);
     return vm;
 }

@@ -117,9 +117,9 @@ public:
     /// The serial console so far and from now on: a readable descriptor of a file that the VMM
     /// appends to. Guest-controlled bytes. Errc::not_found before the first start.
     virtual Result<UniqueFd> console(const VmId& vm) = 0;
-    /// A connected stream socket to the guest agent's port. Connecting succeeds as soon as the VMM
-    /// listens; the agent may answer much later. Errc::busy when the one channel is taken,
-    /// Errc::not_found when the machine is not running.
+    /// A connected stream socket to the guest's agent, which may answer much later. Errc::busy when
+    /// the one channel is taken, not_found when the machine is not running; Errc::unreachable when
+    /// nobody in the guest listens yet, which only a vsock can tell: ask again.
     virtual Result<UniqueFd> connect_agent(const VmProcess& vm) = 0;
     /// Called once, before anything else, with every machine core believes to run. Adopts those
     /// that do, ends the plugin's own leftovers that core does not know, and returns those that are
