@@ -79,4 +79,10 @@ Result<void> copy_sparse_range(int source, int target, off_t offset, off_t size,
     return copy_data(source, target, 0, offset, offset + size, stop);
 }
 
+Result<void> copy_sparse_part(int source, off_t source_offset, int target, off_t target_offset,
+                              off_t size, std::stop_token stop) {
+    return copy_data(source, target, target_offset - source_offset, source_offset,
+                     source_offset + size, stop);
+}
+
 }  // namespace banger

@@ -20,4 +20,8 @@ Result<void> copy_sparse(int source, int target, off_t target_offset, off_t size
 Result<void> copy_sparse_range(int source, int target, off_t offset, off_t size,
                                std::stop_token stop);
 
+/// The same for bytes [source_offset, source_offset + size), to another place in the target.
+Result<void> copy_sparse_part(int source, off_t source_offset, int target, off_t target_offset,
+                              off_t size, std::stop_token stop);
+
 }  // namespace banger

@@ -304,11 +304,12 @@ private:
     Turns turns_;
 };
 
-class GuardedVmBackend final : public VmBackend, private VmPausing {
+class GuardedVmBackend final : public VmBackend, private VmPausing, private VmSnapshots {
 public:
     GuardedVmBackend(VmBackend& inner, const Limits& limits)
         : inner_(inner),
           pausing_(inner.pausing()),
+          snapshots_(inner.snapshots()),
           limits_(limits),
           machines_("running machines", limits.machines) {}
     Result<BackendCapabilities> capabilities() override { return inner_.capabilities(); }
@@ -356,8 +357,7 @@ public:
         });
     }
     VmPausing* pausing() override { return pausing_ != nullptr ? this : nullptr; }
-    /// None here until somebody has thought about what a restored state may bring along.
-    VmSnapshots* snapshots() override { return nullptr; }
+    VmSnapshots* snapshots() override { return snapshots_ != nullptr ? this : nullptr; }
     std::vector<Check> checks(std::stop_token stop) override {
         return inner_.checks(std::move(stop));
     }
@@ -370,6 +370,20 @@ private:
     Result<void> resume(const VmProcess& vm, std::stop_token stop) override {
         BANGER_TRY(check(vm));
         return turns_.one_machine(vm.vm, stop, [&] { return pausing_->resume(vm, stop); });
+    }
+    Result<void> save(const VmProcess& vm, const UniqueFd& sink, std::stop_token stop) override {
+        BANGER_TRY(check(vm));
+        return turns_.one_machine(vm.vm, stop, [&] { return snapshots_->save(vm, sink, stop); });
+    }
+    /// What a snapshot's state brings along is read by the VMM alone, in its jail: as a guest that
+    /// broke out of itself it is a user that owns two disks and a tap.
+    Result<VmProcess> restore(const MachineSpec& spec, const UniqueFd& source,
+                              std::stop_token stop) override {
+        BANGER_TRY(check(spec));
+        return turns_.one_machine(spec.vm, stop, [&] {
+            return make_within(machines_, spec.vm.str(),
+                               [&] { return snapshots_->restore(spec, source, stop); });
+        });
     }
     [[nodiscard]] static Result<void> check(const VmProcess& vm) {
         if (vm.process.pid <= 0 || vm.process.pid > most_pid ||
@@ -396,6 +410,7 @@ private:
 
     VmBackend& inner_;
     VmPausing* pausing_;
+    VmSnapshots* snapshots_;
     const Limits limits_;
     Quota machines_;
     Turns turns_;

@@ -99,16 +99,27 @@ Result<HttpReply> exchange(const UniqueFd& connection, std::string_view request,
     }
 }
 
-Result<InstanceState> parse_instance_state(std::string_view body) {
+Result<InstanceInfo> parse_instance_info(std::string_view body) {
     const Json json = parse(body);
     if (!json.is_object()) return corrupt();
     const auto state = json.find("state");
     if (state == json.end() || !state->is_string()) return corrupt();
+    InstanceInfo info;
+    const auto version = json.find("vmm_version");
+    if (version != json.end() && version->is_string()) info.version = version->get<std::string>();
+    if (info.version.size() > 64 ||
+        !std::ranges::all_of(info.version, [](char c) { return c > ' ' && c <= '~'; }))
+        return corrupt();
     const std::string& word = state->get_ref<const std::string&>();
-    if (word == "Not started") return InstanceState::not_started;
-    if (word == "Running") return InstanceState::running;
-    if (word == "Paused") return InstanceState::paused;
-    return corrupt();
+    if (word == "Not started")
+        info.state = InstanceState::not_started;
+    else if (word == "Running")
+        info.state = InstanceState::running;
+    else if (word == "Paused")
+        info.state = InstanceState::paused;
+    else
+        return corrupt();
+    return info;
 }
 
 std::string fault_message(std::string_view body) {
@@ -126,23 +137,52 @@ std::string fault_message(std::string_view body) {
     return words;
 }
 
-Result<InstanceState> instance_state(const UniqueFd& connection, std::chrono::milliseconds deadline,
-                                     std::stop_token stop) {
-    const HttpReply reply =
-        BANGER_TRY(exchange(connection, format_request("GET", "/", ""), deadline, std::move(stop)));
-    if (reply.status != 200) return corrupt();
-    return parse_instance_state(reply.body);
-}
+namespace {
 
-Result<void> set_paused(const UniqueFd& connection, bool is_paused,
-                        std::chrono::milliseconds deadline, std::stop_token stop) {
-    const std::string_view body = is_paused ? R"({"state":"Paused"})" : R"({"state":"Resumed"})";
+/// A request that changes something and is answered by nothing.
+Result<void> order(const UniqueFd& connection, std::string_view method, std::string_view target,
+                   std::string_view body, std::chrono::milliseconds deadline,
+                   std::stop_token stop) {
     const HttpReply reply = BANGER_TRY(
-        exchange(connection, format_request("PATCH", "/vm", body), deadline, std::move(stop)));
+        exchange(connection, format_request(method, target, body), deadline, std::move(stop)));
     if (reply.status == 204) return ok();
     if (reply.status < 400) return corrupt();
     return Error(Errc::wrong_state, "Firecracker refused: " + fault_message(reply.body),
                  "Look at `banger vm show`.");
+}
+
+}  // namespace
+
+Result<InstanceInfo> instance_info(const UniqueFd& connection, std::chrono::milliseconds deadline,
+                                   std::stop_token stop) {
+    const HttpReply reply =
+        BANGER_TRY(exchange(connection, format_request("GET", "/", ""), deadline, std::move(stop)));
+    if (reply.status != 200) return corrupt();
+    return parse_instance_info(reply.body);
+}
+
+Result<void> set_paused(const UniqueFd& connection, bool is_paused,
+                        std::chrono::milliseconds deadline, std::stop_token stop) {
+    return order(connection, "PATCH", "/vm",
+                 is_paused ? R"({"state":"Paused"})" : R"({"state":"Resumed"})", deadline,
+                 std::move(stop));
+}
+
+Result<void> create_snapshot(const UniqueFd& connection, std::string_view state_path,
+                             std::string_view memory_path, std::chrono::milliseconds deadline,
+                             std::stop_token stop) {
+    const Json body = {
+        {"snapshot_type", "Full"}, {"snapshot_path", state_path}, {"mem_file_path", memory_path}};
+    return order(connection, "PUT", "/snapshot/create", body.dump(), deadline, std::move(stop));
+}
+
+Result<void> load_snapshot(const UniqueFd& connection, std::string_view state_path,
+                           std::string_view memory_path, std::chrono::milliseconds deadline,
+                           std::stop_token stop) {
+    const Json body = {{"snapshot_path", state_path},
+                       {"mem_backend", {{"backend_type", "File"}, {"backend_path", memory_path}}},
+                       {"resume_vm", false}};
+    return order(connection, "PUT", "/snapshot/load", body.dump(), deadline, std::move(stop));
 }
 
 }  // namespace banger::firecracker

@@ -13,12 +13,13 @@
 #include "core/base/file.hpp"
 #include "core/base/process.hpp"
 #include "core/base/rollback.hpp"
-#include "plugins/vmm-firecracker/api.hpp"
+#include "core/base/sparse_copy.hpp"
 #include "plugins/vmm-firecracker/machine_config.hpp"
 
 namespace banger {
 
 using namespace std::chrono_literals;
+using firecracker::InstanceState;
 using firecracker::JailPaths;
 using firecracker::Programs;
 using firecracker::Record;
@@ -103,6 +104,7 @@ Result<BackendCapabilities> FirecrackerVmBackend::capabilities() {
     out.disk_formats = {DiskFormat::raw};
     out.vsock = true;
     out.pause = true;
+    out.snapshots = true;
     out.hardware_accelerated = true;
     out.max_vcpus = firecracker::max_vcpus;
     return out;
@@ -138,6 +140,17 @@ Result<Record> FirecrackerVmBackend::reserve(const MachineSpec& spec, const Prog
 }
 
 Result<VmProcess> FirecrackerVmBackend::start(const MachineSpec& spec, std::stop_token stop) {
+    return begin(spec, {}, std::move(stop));
+}
+
+std::string FirecrackerVmBackend::config_of(const MachineSpec& spec) const {
+    return firecracker::machine_config(
+        spec, {number_setting("disk_mib_per_second"), number_setting("network_mib_per_second")});
+}
+
+Result<VmProcess> FirecrackerVmBackend::begin(
+    const MachineSpec& spec, const std::optional<firecracker::SnapshotSource>& snapshot,
+    std::stop_token stop) {
     if (stop.stop_requested()) return Error(Errc::cancelled, "cancelled");
     BANGER_TRY(firecracker::check_spec(spec));
     // A damaged entry is cleared away like any other leftover.
@@ -157,21 +170,20 @@ Result<VmProcess> FirecrackerVmBackend::start(const MachineSpec& spec, std::stop
         rollback.add("removing the console", [&] { return remove_tree(state_folder); });
     rollback.add("ending the VMM", [&] { return end(spec.vm); });
     Record record = BANGER_TRY(reserve(spec, programs));
-    VmProcess vm = BANGER_TRY(launch(spec, programs, std::move(record), std::move(stop)));
+    VmProcess vm = BANGER_TRY(launch(spec, programs, snapshot, std::move(record), std::move(stop)));
     rollback.commit();
     watcher_.watch(JailPaths::console_of(host_, spec.vm), spec.console_limit);
     watcher_.watch(state_folder + "/" + std::string(firecracker::log_name), complaints_limit);
     return vm;
 }
 
-Result<VmProcess> FirecrackerVmBackend::launch(const MachineSpec& spec, const Programs& programs,
-                                               Record record, std::stop_token stop) {
+Result<VmProcess> FirecrackerVmBackend::launch(
+    const MachineSpec& spec, const Programs& programs,
+    const std::optional<firecracker::SnapshotSource>& snapshot, Record record,
+    std::stop_token stop) {
     const JailPaths paths(host_, spec.vm, record.program);
-    const firecracker::Bandwidth bandwidth{number_setting("disk_mib_per_second"),
-                                           number_setting("network_mib_per_second")};
-    const firecracker::JailDevices devices =
-        BANGER_TRY(firecracker::make_jail(paths, spec, firecracker::machine_config(spec, bandwidth),
-                                          owner_uid(), record.uid, parts_));
+    const firecracker::JailDevices devices = BANGER_TRY(firecracker::make_jail(
+        paths, spec, config_of(spec), snapshot, owner_uid(), record.uid, parts_, stop));
     BANGER_TRY(parts_.give_tap(spec.link.device, owner_uid(), record.uid));
     BANGER_TRY(compact_to(paths.console, spec.console_limit));
     const UniqueFd console = BANGER_TRY(open_log(paths.console, O_CREAT));
@@ -187,6 +199,7 @@ Result<VmProcess> FirecrackerVmBackend::launch(const MachineSpec& spec, const Pr
                                                        .memory = spec.memory,
                                                        .vcpus = spec.vcpus,
                                                        .disks = devices.disks,
+                                                       .is_restored = snapshot.has_value(),
                                                        .console = console.get(),
                                                        .complaints = complaints.get()},
                                                       stop);
@@ -197,33 +210,50 @@ Result<VmProcess> FirecrackerVmBackend::launch(const MachineSpec& spec, const Pr
     if (!pidfd)
         return explained(Error(Errc::unavailable, "Firecracker ended as soon as it was started"),
                          paths);
-    BANGER_TRY(wait_until_running(paths, record, *pidfd, std::move(stop)));
+    if (snapshot) {
+        BANGER_TRY(wait_until(InstanceState::not_started, paths, record, *pidfd, stop));
+        const UniqueFd api =
+            BANGER_TRY(firecracker::connect_in_jail(paths, firecracker::api_socket, record.uid));
+        const Result<void> loaded = firecracker::load_snapshot(
+            api, "/" + std::string(firecracker::restored_state),
+            "/" + std::string(firecracker::restored_memory), options_.snapshot_deadline, stop);
+        if (!loaded) return explained(loaded.error(), paths);
+        BANGER_TRY(wait_until(InstanceState::paused, paths, record, *pidfd, stop));
+    } else {
+        BANGER_TRY(wait_until(InstanceState::running, paths, record, *pidfd, stop));
+    }
     BANGER_TRY(firecracker::forget_boot_files(paths));
     return VmProcess{spec.vm, *process, {}};
 }
 
-Result<void> FirecrackerVmBackend::wait_until_running(const JailPaths& paths, const Record& record,
-                                                      const UniqueFd& pidfd, std::stop_token stop) {
+Result<void> FirecrackerVmBackend::wait_until(InstanceState wanted, const JailPaths& paths,
+                                              const Record& record, const UniqueFd& pidfd,
+                                              std::stop_token stop) {
     constexpr std::chrono::milliseconds between_looks{2};
     const Clock::time_point deadline = Clock::now() + options_.start_deadline;
+    std::string last = "nothing listens at its API";
     for (;;) {
         // Whether it still lives, and a pause between two looks for its socket.
         if (BANGER_TRY(wait_for_exit(pidfd, between_looks, stop)))
             return explained(Error(Errc::unavailable, "Firecracker ended before its guest ran"),
                              paths);
         if (Clock::now() >= deadline)
-            return explained(Error(Errc::timed_out, "Firecracker does not get its guest to run"),
-                             paths);
+            return explained(
+                Error(Errc::timed_out, "Firecracker does not get its guest to run: " + last),
+                paths);
         const Result<UniqueFd> api =
             firecracker::connect_in_jail(paths, firecracker::api_socket, record.uid);
         // Not there yet; or jailer is not that far, and what there is is not Firecracker's.
-        if (!api) continue;
+        if (!api) {
+            last = api.error().message;
+            continue;
+        }
         // The answer comes when the machine is built: Firecracker listens before it builds.
-        const Result<firecracker::InstanceState> state =
-            firecracker::instance_state(*api, until(deadline), stop);
-        if (state && *state == firecracker::InstanceState::running) return ok();
-        if (!state && state.error().code != Errc::unreachable)
-            return explained(state.error(), paths);
+        const Result<firecracker::InstanceInfo> info =
+            firecracker::instance_info(*api, until(deadline), stop);
+        if (info && info->state == wanted) return ok();
+        if (!info && info.error().code != Errc::unreachable) return explained(info.error(), paths);
+        last = info ? "it is in another state" : info.error().message;
     }
 }
 
@@ -325,12 +355,12 @@ Result<void> FirecrackerVmBackend::set_paused(const VmProcess& vm, bool is_pause
     const auto connect = [&] {
         return firecracker::connect_in_jail(paths, firecracker::api_socket, record.uid);
     };
-    const auto wanted =
-        is_paused ? firecracker::InstanceState::paused : firecracker::InstanceState::running;
+    const InstanceState wanted = is_paused ? InstanceState::paused : InstanceState::running;
     // Firecracker refuses what is done already.
     const UniqueFd first = BANGER_TRY(connect());
-    if (BANGER_TRY(firecracker::instance_state(first, options_.api_deadline, stop)) == wanted)
-        return ok();
+    const firecracker::InstanceInfo info =
+        BANGER_TRY(firecracker::instance_info(first, options_.api_deadline, stop));
+    if (info.state == wanted) return ok();
     const UniqueFd second = BANGER_TRY(connect());
     return firecracker::set_paused(second, is_paused, options_.api_deadline, std::move(stop));
 }
@@ -341,6 +371,91 @@ Result<void> FirecrackerVmBackend::pause(const VmProcess& vm, std::stop_token st
 
 Result<void> FirecrackerVmBackend::resume(const VmProcess& vm, std::stop_token stop) {
     return set_paused(vm, false, std::move(stop)).context("resuming " + vm.vm.str());
+}
+
+// ---- snapshots ---------------------------------------------------------------------------------
+
+Result<void> FirecrackerVmBackend::save(const VmProcess& vm, const UniqueFd& sink,
+                                        std::stop_token stop) {
+    const Record record = BANGER_TRY(running(vm));
+    struct stat target {};
+    if (::fstat(sink.get(), &target) != 0 || !S_ISREG(target.st_mode) || target.st_size != 0)
+        return Error(Errc::invalid_argument, "a snapshot goes to an empty file", "Give a new one.");
+    const JailPaths paths(host_, vm.vm, record.program);
+    const auto connect = [&] {
+        return firecracker::connect_in_jail(paths, firecracker::api_socket, record.uid);
+    };
+    const UniqueFd first = BANGER_TRY(connect());
+    const firecracker::InstanceInfo info =
+        BANGER_TRY(firecracker::instance_info(first, options_.api_deadline, stop));
+    if (info.state != InstanceState::paused)
+        return Error(Errc::wrong_state, "machine " + vm.vm.str() + " is not paused",
+                     "Pause it first.");
+    const auto forget = [&] {
+        ErrorCollector errors;
+        for (const std::string_view name : {firecracker::saved_state, firecracker::saved_memory})
+            errors.add(remove_file(paths.root + "/" + std::string(name)));
+        return errors.result();
+    };
+    Rollback rollback([this](const Error& error) { host_.log(LogLevel::warning, error.text()); });
+    rollback.add("removing the snapshot's files", forget);
+    BANGER_TRY(forget());
+    const UniqueFd second = BANGER_TRY(connect());
+    const Result<void> written = firecracker::create_snapshot(
+        second, "/" + std::string(firecracker::saved_state),
+        "/" + std::string(firecracker::saved_memory), options_.snapshot_deadline, stop);
+    if (!written) return explained(written.error(), paths).context("saving " + vm.vm.str());
+    const firecracker::JailFile state = BANGER_TRY(firecracker::open_in_jail(
+        paths, firecracker::saved_state, record.uid, firecracker::largest_snapshot_state));
+    const firecracker::JailFile memory = BANGER_TRY(firecracker::open_in_jail(
+        paths, firecracker::saved_memory, record.uid, firecracker::largest_snapshot_memory));
+    const firecracker::SnapshotHead head{
+        .firecracker = info.version,
+        .host = firecracker::host_of_snapshots(),
+        .config = BANGER_TRY(firecracker::read_config(paths, record.uid)),
+        .state_size = state.size,
+        .memory_size = memory.size};
+    const auto copy = [&](const firecracker::JailFile& file, std::uint64_t offset) {
+        return copy_sparse_part(file.fd.get(), 0, sink.get(), static_cast<off_t>(offset),
+                                static_cast<off_t>(file.size), stop);
+    };
+    BANGER_TRY(write_all(sink.get(), BANGER_TRY(firecracker::encode(head))));
+    BANGER_TRY(copy(state, head.state_offset()));
+    BANGER_TRY(copy(memory, head.memory_offset()));
+    if (::ftruncate(sink.get(), static_cast<off_t>(head.memory_offset() + memory.size)) != 0 ||
+        ::fdatasync(sink.get()) != 0)
+        return Error::from_errno(errno, "writing the snapshot");
+    return ok();
+}
+
+Result<VmProcess> FirecrackerVmBackend::restore(const MachineSpec& spec, const UniqueFd& source,
+                                                std::stop_token stop) {
+    BANGER_TRY(firecracker::check_spec(spec));
+    std::string bytes(firecracker::snapshot_head_size, '\0');
+    const ssize_t count = ::pread(source.get(), bytes.data(), bytes.size(), 0);
+    if (count < 0) return Error::from_errno(errno, "reading the snapshot");
+    bytes.resize(static_cast<std::size_t>(count));
+    const firecracker::SnapshotSource snapshot{
+        source.get(), BANGER_TRY(firecracker::decode_snapshot_head(bytes))};
+    struct stat status {};
+    if (::fstat(source.get(), &status) != 0)
+        return Error::from_errno(errno, "looking at the snapshot");
+    const firecracker::SnapshotHead& head = snapshot.head;
+    if (static_cast<std::uint64_t>(status.st_size) < head.memory_offset() + head.memory_size)
+        return Error(Errc::corrupt, "the snapshot is cut off", "Take another one.");
+    const auto mismatch = [](const std::string& what) {
+        return Error(Errc::unsupported, "the snapshot was taken " + what,
+                     "Start the machine without it, or take another one.");
+    };
+    const Programs programs = BANGER_TRY(programs_.find(host_.settings(), stop));
+    if (firecracker::parse_version("x v" + head.firecracker) != programs.firecracker.version)
+        return mismatch("by Firecracker " + head.firecracker + ", and here is " +
+                        programs.firecracker.version.text());
+    if (const std::string here = firecracker::host_of_snapshots(); head.host != here)
+        return mismatch("on another host (" + head.host + "), and this is: " + here);
+    if (head.config != config_of(spec) || head.memory_size != spec.memory.count())
+        return mismatch("of a machine with other sizes, disks or network");
+    return begin(spec, snapshot, std::move(stop)).context("restoring " + spec.name.str());
 }
 
 // ---- after a restart ---------------------------------------------------------------------------

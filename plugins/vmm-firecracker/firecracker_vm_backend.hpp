@@ -12,6 +12,7 @@
 #include "core/base/console_file.hpp"
 #include "core/base/kvm.hpp"
 #include "core/base/ledger.hpp"
+#include "plugins/vmm-firecracker/api.hpp"
 #include "plugins/vmm-firecracker/host_parts.hpp"
 #include "plugins/vmm-firecracker/jail.hpp"
 #include "plugins/vmm-firecracker/launcher.hpp"
@@ -29,7 +30,7 @@ namespace banger {
 ///
 /// Nothing is kept in memory that a new instance would miss. What a caller says of a process is
 /// only compared with the ledger: a machine's process is the ledger's.
-class FirecrackerVmBackend final : public VmBackend, private VmPausing {
+class FirecrackerVmBackend final : public VmBackend, private VmPausing, private VmSnapshots {
 public:
     struct Options {
         /// Root's in the helper; for tests another.
@@ -41,6 +42,8 @@ public:
         std::chrono::milliseconds start_deadline{30'000};
         /// For one exchange over the API.
         std::chrono::milliseconds api_deadline{5'000};
+        /// For writing all of a guest's memory to a file, and for mapping it from one.
+        std::chrono::milliseconds snapshot_deadline{50'000};
         /// How long connect_agent() waits for a guest that does not listen yet.
         std::chrono::milliseconds agent_deadline{1'000};
     };
@@ -59,7 +62,7 @@ public:
     Result<UniqueFd> connect_agent(const VmProcess& vm) override;
     Result<std::vector<VmId>> recover(std::span<const VmProcess> remembered) override;
     VmPausing* pausing() override { return this; }
-    VmSnapshots* snapshots() override { return nullptr; }
+    VmSnapshots* snapshots() override { return this; }
     std::vector<Check> checks(std::stop_token stop) override;
 
 private:
@@ -75,6 +78,13 @@ private:
     Result<void> pause(const VmProcess& vm, std::stop_token stop) override;
     Result<void> resume(const VmProcess& vm, std::stop_token stop) override;
     Result<void> set_paused(const VmProcess& vm, bool is_paused, std::stop_token stop);
+    Result<void> save(const VmProcess& vm, const UniqueFd& sink, std::stop_token stop) override;
+    Result<VmProcess> restore(const MachineSpec& spec, const UniqueFd& source,
+                              std::stop_token stop) override;
+    /// start(), or restore() when there is a snapshot.
+    Result<VmProcess> begin(const MachineSpec& spec,
+                            const std::optional<firecracker::SnapshotSource>& snapshot,
+                            std::stop_token stop);
 
     /// Nothing when there is no entry.
     Result<std::optional<firecracker::Record>> record_of(const VmId& vm) const;
@@ -84,11 +94,14 @@ private:
     Result<firecracker::Record> reserve(const MachineSpec& spec,
                                         const firecracker::Programs& programs);
     Result<VmProcess> launch(const MachineSpec& spec, const firecracker::Programs& programs,
+                             const std::optional<firecracker::SnapshotSource>& snapshot,
                              firecracker::Record record, std::stop_token stop);
-    /// Returns when Firecracker says that the guest runs.
-    Result<void> wait_until_running(const firecracker::JailPaths& paths,
-                                    const firecracker::Record& record, const UniqueFd& pidfd,
-                                    std::stop_token stop);
+    /// Returns when Firecracker says that it is that far.
+    Result<void> wait_until(firecracker::InstanceState wanted, const firecracker::JailPaths& paths,
+                            const firecracker::Record& record, const UniqueFd& pidfd,
+                            std::stop_token stop);
+    /// The machine's description for Firecracker.
+    [[nodiscard]] std::string config_of(const MachineSpec& spec) const;
     /// Ends whatever runs for the machine and removes its jail and its entry.
     Result<void> end(const VmId& vm);
     [[nodiscard]] std::uint32_t number_setting(std::string_view key) const;

@@ -44,7 +44,11 @@ std::string DeviceNumber::text() const {
 
 Result<DeviceNumber> KernelParts::owned_disk(const std::string& path, std::uint32_t owner_uid) {
     const UniqueFd file(::open(path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
-    if (!file) return Error::from_errno(errno, "opening the disk " + path);
+    if (!file) {
+        Error error = Error::from_errno(errno, "opening the disk " + path);
+        error.remedy = "Stop the machine and start it again.";
+        return error;
+    }
     struct stat status {};
     if (::fstat(file.get(), &status) != 0)
         return Error::from_errno(errno, "looking at the disk " + path);

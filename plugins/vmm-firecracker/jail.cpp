@@ -14,6 +14,7 @@
 
 #include "core/base/file.hpp"
 #include "core/base/firecracker_program.hpp"
+#include "core/base/sparse_copy.hpp"
 #include "plugins/vmm-firecracker/machine_config.hpp"
 
 namespace banger::firecracker {
@@ -65,6 +66,24 @@ Result<void> copy_boot_file(int source, const UniqueFd& jail, std::string_view n
                          "Start the machine again.");
     }
     return parts.give(target, uid);
+}
+
+/// Both files, for the machine to read alone.
+Result<void> copy_snapshot(const SnapshotSource& snapshot, const UniqueFd& jail, std::uint32_t uid,
+                           HostParts& parts, const std::stop_token& stop) {
+    const auto copy = [&](std::string_view name, std::uint64_t offset,
+                          std::uint64_t size) -> Result<void> {
+        const UniqueFd target(::openat(jail.get(), std::string(name).c_str(),
+                                       O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0400));
+        if (!target || ::ftruncate(target.get(), static_cast<off_t>(size)) != 0)
+            return Error::from_errno(errno, "making " + std::string(name) + " in the jail");
+        BANGER_TRY(copy_sparse_part(snapshot.file, static_cast<off_t>(offset), target.get(), 0,
+                                    static_cast<off_t>(size), stop));
+        return parts.give(target, uid);
+    };
+    const SnapshotHead& head = snapshot.head;
+    BANGER_TRY(copy(restored_state, head.state_offset(), head.state_size));
+    return copy(restored_memory, head.memory_offset(), head.memory_size);
 }
 
 /// Opens what lies in the jail, component by component, without following a link. openat2(2) would
@@ -130,8 +149,10 @@ std::string JailPaths::console_of(const Host& host, const VmId& vm) {
 }
 
 Result<JailDevices> make_jail(const JailPaths& paths, const MachineSpec& spec,
-                              const std::string& config, std::uint32_t owner_uid, std::uint32_t uid,
-                              HostParts& parts) {
+                              const std::string& config,
+                              const std::optional<SnapshotSource>& snapshot,
+                              std::uint32_t owner_uid, std::uint32_t uid, HostParts& parts,
+                              const std::stop_token& stop) {
     BANGER_TRY(ensure_folder(paths.root, 0700));
     BANGER_TRY(ensure_folder(paths.state_folder, 0700));
     const UniqueFd root = BANGER_TRY(open_folder(paths.root));
@@ -141,8 +162,12 @@ Result<JailDevices> make_jail(const JailPaths& paths, const MachineSpec& spec,
     const UniqueFd settings = BANGER_TRY(create_in(root, config_name, 0400));
     BANGER_TRY(write_all(settings.get(), config));
     BANGER_TRY(parts.give(settings, uid));
-    BANGER_TRY(copy_boot_file(spec.kernel_fd, root, kernel_name, uid, parts));
-    BANGER_TRY(copy_boot_file(spec.initramfs_fd, root, initramfs_name, uid, parts));
+    if (snapshot) {
+        BANGER_TRY(copy_snapshot(*snapshot, root, uid, parts, stop));
+    } else {
+        BANGER_TRY(copy_boot_file(spec.kernel_fd, root, kernel_name, uid, parts));
+        BANGER_TRY(copy_boot_file(spec.initramfs_fd, root, initramfs_name, uid, parts));
+    }
 
     JailDevices devices;
     for (const Disk& disk : spec.disks)
@@ -160,8 +185,30 @@ Result<JailDevices> make_jail(const JailPaths& paths, const MachineSpec& spec,
 }
 
 Result<void> forget_boot_files(const JailPaths& paths) {
-    BANGER_TRY(remove_file(paths.root + "/" + std::string(kernel_name)));
-    return remove_file(paths.root + "/" + std::string(initramfs_name));
+    for (const std::string_view name :
+         {kernel_name, initramfs_name, restored_state, restored_memory})
+        BANGER_TRY(remove_file(paths.root + "/" + std::string(name)));
+    return ok();
+}
+
+Result<JailFile> open_in_jail(const JailPaths& paths, std::string_view name, std::uint32_t uid,
+                              std::uint64_t most) {
+    JailFile file{BANGER_TRY(open_beneath(paths, name, O_RDONLY | O_NONBLOCK)), 0};
+    struct stat status {};
+    if (::fstat(file.fd.get(), &status) != 0)
+        return Error::from_errno(errno, "looking at a file of Firecracker's");
+    if (!S_ISREG(status.st_mode) || status.st_uid != uid || status.st_size < 0 ||
+        static_cast<std::uint64_t>(status.st_size) > most)
+        return Error(Errc::permission_denied,
+                     "what lies in the place of Firecracker's file is not what it should be",
+                     "End the machine with `banger vm kill`.");
+    file.size = static_cast<std::uint64_t>(status.st_size);
+    return file;
+}
+
+Result<std::string> read_config(const JailPaths& paths, std::uint32_t uid) {
+    const JailFile file = BANGER_TRY(open_in_jail(paths, config_name, uid, snapshot_head_size));
+    return read_all(file.fd.get(), ByteCount::bytes(snapshot_head_size));
 }
 
 Result<UniqueFd> connect_in_jail(const JailPaths& paths, std::string_view name, std::uint32_t uid) {

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -9,6 +11,7 @@
 #include "banger/unique_fd.hpp"
 #include "banger/vm_backend.hpp"
 #include "plugins/vmm-firecracker/host_parts.hpp"
+#include "plugins/vmm-firecracker/snapshot_file.hpp"
 
 namespace banger::firecracker {
 
@@ -35,16 +38,34 @@ struct JailDevices {
     std::vector<UniqueFd> keepers;
 };
 
-/// Fills the jail with everything that Firecracker opens: configuration, kernel, initramfs, disks,
-/// log, and the folder for its sockets. What lies there belongs to `uid`, who can use nothing else
-/// of the host. All of it is below `paths.folder` and `paths.state_folder`: on failure the caller
-/// removes these.
-Result<JailDevices> make_jail(const JailPaths& paths, const MachineSpec& spec,
-                              const std::string& config, std::uint32_t owner_uid, std::uint32_t uid,
-                              HostParts& parts);
+/// A snapshot to restore a machine from. Borrowed.
+struct SnapshotSource {
+    int file = -1;
+    SnapshotHead head;
+};
 
-/// Kernel and initramfs are in the guest's memory by now.
+/// Fills the jail with everything that Firecracker opens: configuration, kernel and initramfs or
+/// the snapshot's two files, disks, log, and the folder for its sockets. What lies there belongs to
+/// `uid`, who can use nothing else of the host. All of it is below `paths.folder` and
+/// `paths.state_folder`: on failure the caller removes these.
+Result<JailDevices> make_jail(const JailPaths& paths, const MachineSpec& spec,
+                              const std::string& config,
+                              const std::optional<SnapshotSource>& snapshot,
+                              std::uint32_t owner_uid, std::uint32_t uid, HostParts& parts,
+                              const std::stop_token& stop);
+
+/// What is in the guest's memory by now, or held open.
 Result<void> forget_boot_files(const JailPaths& paths);
+
+/// The configuration that make_jail() wrote. Whoever took the VMM over may have changed it.
+Result<std::string> read_config(const JailPaths& paths, std::uint32_t uid);
+/// A file that Firecracker wrote in its jail: a regular one, `uid`'s, at most that long.
+struct JailFile {
+    UniqueFd fd;
+    std::uint64_t size = 0;
+};
+Result<JailFile> open_in_jail(const JailPaths& paths, std::string_view name, std::uint32_t uid,
+                              std::uint64_t most);
 
 /// Connects to a socket that Firecracker made in its jail. It must be one, and `uid`'s: whoever
 /// took the VMM over can put anything else there. Errc::not_found when there is none, or nobody

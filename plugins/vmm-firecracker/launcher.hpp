@@ -23,8 +23,9 @@ struct Launch {
     ByteCount memory;  ///< of the guest
     std::uint32_t vcpus = 1;
     std::vector<DeviceNumber> disks;
-    int console = -1;     ///< standard output: the guest's serial port. Borrowed.
-    int complaints = -1;  ///< standard error. Borrowed.
+    bool is_restored = false;  ///< it waits to be told of a snapshot, and builds nothing itself
+    int console = -1;          ///< standard output: the guest's serial port. Borrowed.
+    int complaints = -1;       ///< standard error. Borrowed.
 };
 
 /// Runs VMMs so that they outlive this process and can do nothing but run their guest. Any thread;

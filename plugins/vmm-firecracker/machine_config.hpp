@@ -20,6 +20,12 @@ inline constexpr std::string_view log_name = "firecracker.log";
 inline constexpr std::string_view sockets_folder = "run";
 inline constexpr std::string_view api_socket = "run/api.sock";
 inline constexpr std::string_view vsock_socket = "run/vsock.sock";
+/// Where Firecracker writes a snapshot: the one folder in which it may.
+inline constexpr std::string_view saved_state = "run/saved.state";
+inline constexpr std::string_view saved_memory = "run/saved.memory";
+/// What it is restored from; made before it starts.
+inline constexpr std::string_view restored_state = "restored.state";
+inline constexpr std::string_view restored_memory = "restored.memory";
 
 /// The node of the disk with this serial: "disk-root".
 std::string disk_name(std::string_view serial);

@@ -32,7 +32,7 @@ void add_jailer(const Launch& launch, std::vector<Property>& out) {
         {"jailer", "--id", launch.vm.str(), "--exec-file", launch.programs.firecracker.path,
          "--uid", uid, "--gid", uid, "--chroot-base-dir", launch.jail_base, "--cgroup-version", "2",
          "--resource-limit", "no-file=" + std::to_string(most_open_files), "--"}};
-    for (std::string& argument : firecracker_arguments())
+    for (std::string& argument : firecracker_arguments(launch.is_restored))
         program.arguments.push_back(std::move(argument));
     out.push_back({"ExecStart", std::move(program)});
     out.push_back({"CapabilityBoundingSet", jailer_capabilities});
@@ -47,7 +47,7 @@ void add_own_jail(const Launch& launch, std::vector<Property>& out) {
     const std::string uid = std::to_string(launch.uid);
     const std::string inside = "/" + launch.programs.firecracker.name();
     Executable program{inside, {"firecracker", "--id", launch.vm.str()}};
-    for (std::string& argument : firecracker_arguments())
+    for (std::string& argument : firecracker_arguments(launch.is_restored))
         program.arguments.push_back(std::move(argument));
     out.push_back({"ExecStart", std::move(program)});
     out.push_back({"RootDirectory", launch.jail_root});
@@ -70,11 +70,11 @@ ByteCount memory_limit(ByteCount guest) {
     return ByteCount::bytes(guest.count() + guest.count() / 16 + ByteCount::mib(128).count());
 }
 
-std::vector<std::string> firecracker_arguments() {
-    return {"--api-sock",    "/" + std::string(api_socket),
-            "--config-file", "/" + std::string(config_name),
-            "--log-path",    "/" + std::string(log_name),
-            "--level",       "Warning"};
+std::vector<std::string> firecracker_arguments(bool is_restored) {
+    std::vector<std::string> words{"--api-sock", "/" + std::string(api_socket)};
+    if (!is_restored) words.insert(words.end(), {"--config-file", "/" + std::string(config_name)});
+    words.insert(words.end(), {"--log-path", "/" + std::string(log_name), "--level", "Warning"});
+    return words;
 }
 
 std::vector<Property> unit_properties(const Launch& launch) {

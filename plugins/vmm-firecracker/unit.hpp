@@ -38,7 +38,7 @@ std::string unit_name(const VmId& vm);
 ByteCount memory_limit(ByteCount guest);
 
 /// Firecracker's own arguments, with or without jailer.
-std::vector<std::string> firecracker_arguments();
+std::vector<std::string> firecracker_arguments(bool is_restored);
 
 /// With jailer it does the confining, as root with the capabilities that takes and no more, and
 /// becomes Firecracker without any. Without, systemd does: its own root, user, devices.

@@ -143,7 +143,6 @@ TEST(PolicyOfVmBackendTest, lets_through_what_is_within_bounds) {
                                                          .console = ByteCount::mib(4)})
                                                .value();
     VmBackend& backend = *policy->roles().vm_backend;
-    EXPECT_EQ(backend.snapshots(), nullptr) << "not thought through yet";
     const VmId vm = VmId::random();
     const MachineSpec good{.vm = vm,
                            .name = VmName::parse("a").value(),
@@ -167,6 +166,8 @@ TEST(PolicyOfVmBackendTest, lets_through_what_is_within_bounds) {
         MachineSpec bad = good;
         change(bad);
         EXPECT_TRUE(failed_with(backend.start(bad, never()), Errc::invalid_argument));
+        EXPECT_TRUE(
+            failed_with(backend.snapshots()->restore(bad, {}, never()), Errc::invalid_argument));
     };
     using Spec = MachineSpec;
     refused([](Spec& s) { s.vcpus = 0; });
@@ -189,6 +190,13 @@ TEST(PolicyOfVmBackendTest, lets_through_what_is_within_bounds) {
     EXPECT_TRUE(failed_with(backend.remove(vm), Errc::wrong_state));
     EXPECT_TRUE(failed_with(backend.pausing()->pause(two[0], never()), Errc::wrong_state));
     EXPECT_EQ(plugin.calls, 4u);
+    EXPECT_TRUE(failed_with(backend.snapshots()->save(two[0], {}, never()), Errc::wrong_state));
+    EXPECT_TRUE(failed_with(backend.snapshots()->restore(good, {}, never()), Errc::wrong_state));
+    EXPECT_EQ(plugin.calls, 6u);
+    const VmProcess nobody{vm, {0, 3}, ""};
+    EXPECT_TRUE(
+        failed_with(backend.snapshots()->save(nobody, {}, never()), Errc::invalid_argument));
+    EXPECT_EQ(plugin.calls, 6u);
 }
 
 TEST(PolicyOfOtherRolesTest, is_refused) {

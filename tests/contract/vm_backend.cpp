@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -249,6 +250,50 @@ TEST_P(VmBackendContract, pause_and_resume_are_idempotent) {
     EXPECT_TRUE(succeeded(role().kill(*vm))) << "a paused machine can be killed";
     EXPECT_TRUE(failed_with(pausing->pause(*vm, never()), Errc::not_found));
     EXPECT_TRUE(failed_with(pausing->resume(*vm, never()), Errc::not_found));
+}
+
+TEST_P(VmBackendContract, a_saved_machine_comes_back_paused) {
+    VmSnapshots* const snapshots = role().snapshots();
+    VmPausing* const pausing = role().pausing();
+    if (!snapshots || !pausing) GTEST_SKIP() << "this back end saves no machines";
+    const UniqueFd file(::memfd_create("snapshot", MFD_CLOEXEC));
+    const MachineSpec wanted = spec();
+    const Result<VmProcess> vm = start(wanted);
+    ASSERT_TRUE(succeeded(vm));
+    EXPECT_TRUE(failed_with(snapshots->save(*vm, file, never()), Errc::wrong_state));
+    ASSERT_TRUE(succeeded(pausing->pause(*vm, never())));
+    const std::vector<std::string> paused = existing();
+    ASSERT_TRUE(succeeded(snapshots->save(*vm, file, never())));
+    EXPECT_EQ(existing(), paused) << "everything is in the sink";
+    EXPECT_TRUE(is_running(vm->process));
+    EXPECT_TRUE(failed_with(snapshots->restore(wanted, file, never()), Errc::wrong_state))
+        << "it runs";
+    ASSERT_TRUE(succeeded(role().kill(*vm)));
+    EXPECT_TRUE(failed_with(snapshots->save(*vm, file, never()), Errc::not_found));
+
+    const std::vector<std::string> killed = existing();
+    MachineSpec other = wanted;
+    other.memory = ByteCount::bytes(2 * wanted.memory.count());
+    EXPECT_TRUE(has_remedy(snapshots->restore(other, file, never()))) << "another machine's";
+    EXPECT_TRUE(failed_with(snapshots->restore(wanted, file, already_stopped()), Errc::cancelled));
+    EXPECT_EQ(existing(), killed);
+
+    for (int i = 0; i < 2; ++i) {
+        const Result<VmProcess> back = snapshots->restore(wanted, file, never());
+        ASSERT_TRUE(succeeded(back)) << "as often as one likes";
+        EXPECT_NE(back->process, vm->process);
+        EXPECT_TRUE(is_running(back->process));
+        EXPECT_TRUE(succeeded(pausing->resume(*back, never())));
+        EXPECT_TRUE(succeeded(role().connect_agent(*back)));
+        ASSERT_TRUE(succeeded(role().kill(*back)));
+    }
+    struct stat status = {};
+    ASSERT_EQ(::fstat(file.get(), &status), 0);
+    for (const off_t left : {status.st_size / 2, off_t{100}, off_t{0}}) {
+        ASSERT_EQ(::ftruncate(file.get(), left), 0);
+        EXPECT_TRUE(has_remedy(snapshots->restore(wanted, file, never()))) << left;
+        EXPECT_EQ(existing(), killed);
+    }
 }
 
 TEST_P(VmBackendContract, many_machines_at_once) {

@@ -21,7 +21,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         require(*now == (i + 1 == size));
     }
     require(pieces.reply() == whole.reply());
-    static_cast<void>(parse_instance_state(whole.reply().body));
+    static_cast<void>(parse_instance_info(whole.reply().body));
     require(fault_message(whole.reply().body).size() <= 500);
     return 0;
 }

@@ -11,7 +11,7 @@
 //   gibberish   answers the first request with something else than HTTP     (taken away when seen)
 //   hang        writes a line to the fifo `hanging` and serves nothing      (taken away when seen)
 //   deaf        closes each vsock connection, as long as the file is there
-//   stubborn    refuses each PATCH, as long as the file is there
+//   stubborn    refuses each PATCH and PUT, as long as the file is there
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -54,6 +54,11 @@ std::string inside(const std::string& path) {
     if (!path.starts_with('/')) wrong("a path is not absolute: " + path);
     return "." + path;
 }
+
+enum class State { not_started, running, paused };
+State state = State::running;
+std::string config_text;
+UniqueFd guests;  // of no use before the machine is built
 
 // ---- the configuration file ----
 
@@ -100,14 +105,17 @@ std::string check_config(const std::string& path) {
     const banger::Result<std::string> text =
         banger::read_file(inside(path), banger::ByteCount::mib(1));
     if (!text) wrong("the configuration cannot be read: " + text.error().message);
+    config_text = *text;
     const Json config = Json::parse(*text, nullptr, false);
     expect_keys(config, "the configuration",
                 {"boot-source", "drives", "machine-config", "network-interfaces", "vsock"},
                 {"entropy", "balloon", "logger", "metrics", "mmds-config", "cpu-config"});
     const Json& boot = config["boot-source"];
     expect_keys(boot, "the boot source", {"kernel_image_path"}, {"initrd_path", "boot_args"});
-    expect_readable(boot["kernel_image_path"], "the kernel");
-    expect_readable(boot["initrd_path"], "the initramfs");
+    if (state == State::running) {
+        expect_readable(boot["kernel_image_path"], "the kernel");
+        expect_readable(boot["initrd_path"], "the initramfs");
+    }
     check_drives(config["drives"]);
     const Json& machine = config["machine-config"];
     expect_keys(machine, "the machine", {"vcpu_count", "mem_size_mib"},
@@ -158,26 +166,64 @@ std::string answer(int status, const std::string& words, const std::string& body
 
 // ---- the API ----
 
-bool is_paused = false;
+/// The state is the configuration here; memory is a hole.
+std::string create_snapshot(const Json& json) {
+    expect_keys(json, "PUT /snapshot/create", {"mem_file_path", "snapshot_path"},
+                {"snapshot_type"});
+    if (json.value("snapshot_type", "Full") != "Full") wrong("that is no full snapshot");
+    if (state != State::paused) wrong("a machine that runs is to be saved");
+    if (has_deed("stubborn"))
+        return answer(400, "Bad Request", Json{{"fault_message", "not\nnow"}}.dump());
+    const auto size = Json::parse(config_text)["machine-config"]["mem_size_mib"].get<off_t>();
+    const auto make = [](const std::string& path) {
+        UniqueFd file(::open(inside(path).c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+        if (!file) wrong("cannot make " + path);
+        return file;
+    };
+    if (!banger::write_all(make(json["snapshot_path"]).get(), config_text) ||
+        ::ftruncate(make(json["mem_file_path"]).get(), size << 20) != 0)
+        wrong("cannot save");
+    return answer(204, "No Content", "");
+}
+
+std::string load_snapshot(const Json& json) {
+    expect_keys(json, "PUT /snapshot/load", {"snapshot_path", "mem_backend"},
+                {"resume_vm", "track_dirty_pages", "enable_diff_snapshots", "network_overrides"});
+    expect_keys(json["mem_backend"], "the memory", {"backend_type", "backend_path"});
+    if (json["mem_backend"]["backend_type"] != "File") wrong("memory is no file");
+    if (state != State::not_started) wrong("a snapshot is to be loaded over a machine");
+    expect_readable(json["mem_backend"]["backend_path"], "the memory");
+    if (has_deed("stubborn"))
+        return answer(400, "Bad Request", Json{{"fault_message", "not\nnow"}}.dump());
+    guests = listen_at(check_config(json["snapshot_path"]));
+    state = json.value("resume_vm", false) ? State::running : State::paused;
+    return answer(204, "No Content", "");
+}
 
 std::string answer_to(const std::string& method, const std::string& target,
                       const std::string& body) {
     if (method == "GET" && target == "/" && body.empty())
         return answer(200, "OK",
                       Json{{"id", "x"},
-                           {"state", is_paused ? "Paused" : "Running"},
+                           {"state", state == State::paused    ? "Paused"
+                                     : state == State::running ? "Running"
+                                                               : "Not started"},
                            {"vmm_version", "1.12.0"},
                            {"app_name", "Firecracker"}}
                           .dump());
-    if (method != "PATCH" || target != "/vm") wrong("unexpected request " + method + " " + target);
     const Json json = Json::parse(body, nullptr, false);
+    if (method == "PUT" && target == "/snapshot/create") return create_snapshot(json);
+    if (method == "PUT" && target == "/snapshot/load") return load_snapshot(json);
+    if (method != "PATCH" || target != "/vm") wrong("unexpected request " + method + " " + target);
+    if (state == State::not_started) wrong("asked a machine that was not built");
+    const bool is_paused = state == State::paused;
     expect_keys(json, "PATCH /vm", {"state"});
     const bool wanted = json["state"] == "Paused";
     if (!wanted && json["state"] != "Resumed") wrong("PATCH /vm has no such state");
     if (has_deed("stubborn"))
         return answer(400, "Bad Request", Json{{"fault_message", "not\nnow"}}.dump());
     if (wanted == is_paused) wrong("asked for what is so already");
-    is_paused = wanted;
+    state = wanted ? State::paused : State::running;
     return answer(204, "No Content", "");
 }
 
@@ -242,10 +288,10 @@ bool read_and_serve(Connection& connection) {
                              : serve_guest(connection.socket.get(), connection.received);
 }
 
-[[noreturn]] void serve(const UniqueFd& api, const UniqueFd& vsock) {
+[[noreturn]] void serve(const UniqueFd& api) {
     std::list<Connection> connections;
     for (;;) {
-        std::vector<pollfd> all{{api.get(), POLLIN, 0}, {vsock.get(), POLLIN, 0}};
+        std::vector<pollfd> all{{api.get(), POLLIN, 0}, {guests.get(), POLLIN, 0}};
         for (const Connection& connection : connections)
             all.push_back({connection.socket.get(), POLLIN, 0});
         if (::poll(all.data(), all.size(), -1) < 0) continue;
@@ -268,11 +314,14 @@ int main(int count, char** arguments) {
         std::puts("Firecracker v1.12.0\n");
         return 0;
     }
-    if (given.size() != 8 || given[0] != "--api-sock" || given[2] != "--config-file" ||
-        given[4] != "--log-path" || given[6] != "--level" || given[7] != "Warning")
-        wrong("the command line is not the one that is known");
+    const bool is_built = given.size() == 8;
+    const std::size_t log_at = is_built ? 4 : 2;
+    if (given.size() != log_at + 4 || given[0] != "--api-sock" ||
+        (is_built && given[2] != "--config-file") || given[log_at] != "--log-path" ||
+        given[log_at + 2] != "--level" || given[log_at + 3] != "Warning")
+        wrong("the command line is not one that is known");
     if (::environ[0] == nullptr || ::environ[1] != nullptr) wrong("there is an environment");
-    const UniqueFd log(::open(inside(given[5]).c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
+    const UniqueFd log(::open(inside(given[log_at + 1]).c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
     if (!log) wrong("the log cannot be opened");
     if (take_deed("refuse")) {
         static_cast<void>(banger::write_all(log.get(), "the kernel cannot be loaded\n"));
@@ -286,9 +335,12 @@ int main(int count, char** arguments) {
             ::pause();
     }
     const UniqueFd api = listen_at(given[1]);
-    const std::string vsock_path = check_config(given[3]);
-    const UniqueFd vsock = listen_at(vsock_path);
-    std::puts("a guest's first words");
-    static_cast<void>(std::fflush(stdout));
-    serve(api, vsock);
+    if (is_built) {
+        guests = listen_at(check_config(given[3]));
+        std::puts("a guest's first words");
+        static_cast<void>(std::fflush(stdout));
+    } else {
+        state = State::not_started;
+    }
+    serve(api);
 }

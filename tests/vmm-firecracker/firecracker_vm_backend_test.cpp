@@ -38,7 +38,7 @@ public:
     Result<ProcessId> start(const Launch& launch, std::stop_token) override {
         Command command;
         command.program = program_;
-        command.arguments = firecracker_arguments();
+        command.arguments = firecracker_arguments(launch.is_restored);
         command.environment = {{"BANGER_STAND_IN", deeds_}};
         command.working_folder = launch.jail_root;
         command.standard_output = launch.console;
@@ -305,6 +305,7 @@ TEST_F(FirecrackerTest, TheRealPartsRefuseWhatIsNotTheOwners) {
     KernelParts parts;
     EXPECT_TRUE(failed_with(parts.owned_disk(here.disk, ::geteuid()), Errc::unsupported));
     EXPECT_TRUE(failed_with(parts.owned_disk(here.host / "none", ::geteuid()), Errc::not_found));
+    EXPECT_TRUE(has_remedy(parts.owned_disk(here.host / "none", ::geteuid())));
     ASSERT_EQ(::symlink("/dev/null", (here.host / "link").c_str()), 0);
     EXPECT_FALSE(parts.owned_disk(here.host / "link", ::geteuid()));
     for (const char* name : {"", "lo", "../../kernel", "a/b", "sixteen-letters-x", "eth0\n"})
@@ -363,6 +364,68 @@ TEST_F(FirecrackerTest, ARefusedPauseSaysWhy) {
     EXPECT_THAT(paused.error().message, HasSubstr("not now"));
     ASSERT_TRUE(remove_file(here.deeds + "/stubborn"));
     EXPECT_TRUE(succeeded(backend().pausing()->pause(*vm, {})));
+}
+
+TEST_F(FirecrackerTest, ASnapshotIsForTheMachineTheHostAndTheVersionItIsOf) {
+    const MachineSpec spec = here.spec();
+    const Result<VmProcess> vm = backend().start(spec, {});
+    ASSERT_TRUE(succeeded(vm));
+    ASSERT_TRUE(succeeded(backend().pausing()->pause(*vm, {})));
+    VmSnapshots& snapshots = *backend().snapshots();
+    const UniqueFd file = memory_file("");
+    here.tell("stubborn");
+    const Result<void> refused = snapshots.save(*vm, file, {});
+    EXPECT_TRUE(failed_with(refused, Errc::wrong_state));
+    EXPECT_THAT(refused.error().message, HasSubstr("not now"));
+    ASSERT_TRUE(remove_file(here.deeds + "/stubborn"));
+    EXPECT_TRUE(failed_with(snapshots.save(*vm, memory_file("x"), {}), Errc::invalid_argument));
+    ASSERT_TRUE(succeeded(snapshots.save(*vm, file, {})));
+    EXPECT_THAT(*list_folder(here.jail(spec.vm) + "/run"),
+                testing::ElementsAre("api.sock", "vsock.sock"));
+    ASSERT_TRUE(succeeded(backend().kill(*vm)));
+
+    const auto with = [&](auto change) {
+        // Head and state; memory is a hole, and stays one.
+        std::string bytes(2 * snapshot_head_size, '\0');
+        const ssize_t count = ::pread(file.get(), bytes.data(), bytes.size(), 0);
+        EXPECT_EQ(count, static_cast<ssize_t>(bytes.size()));
+        SnapshotHead head = decode_snapshot_head(bytes.substr(0, snapshot_head_size)).value();
+        change(head);
+        bytes.replace(0, snapshot_head_size, encode(head).value());
+        UniqueFd changed = memory_file(bytes);
+        struct stat status {};
+        EXPECT_EQ(::fstat(file.get(), &status), 0);
+        EXPECT_EQ(::ftruncate(changed.get(), status.st_size), 0);
+        return changed;
+    };
+    const auto error_of = [&](const UniqueFd& snapshot) {
+        const Result<VmProcess> restored = snapshots.restore(spec, snapshot, {});
+        EXPECT_TRUE(has_remedy(restored));
+        return restored ? "" : restored.error().message;
+    };
+    EXPECT_THAT(error_of(with([](SnapshotHead& head) { head.firecracker = "1.11.0"; })),
+                HasSubstr("by Firecracker 1.11.0, and here is 1.12"));
+    EXPECT_THAT(error_of(with([](SnapshotHead& head) { head.host = "an Atari"; })),
+                HasSubstr("on another host (an Atari)"));
+    EXPECT_THAT(error_of(with([](SnapshotHead& head) { head.config += " "; })),
+                HasSubstr("other sizes, disks or network"));
+    EXPECT_THAT(error_of(with([](SnapshotHead& head) { head.memory_size -= 4096; })),
+                HasSubstr("other sizes, disks or network"));
+    EXPECT_THAT(error_of(with([](SnapshotHead& head) { head.memory_size += 4096; })),
+                HasSubstr("cut off"));
+    here.tell("stubborn");
+    EXPECT_THAT(error_of(file), HasSubstr("not now"));
+    ASSERT_TRUE(remove_file(here.deeds + "/stubborn"));
+
+    const Result<VmProcess> back = snapshots.restore(spec, file, {});
+    ASSERT_TRUE(succeeded(back));
+    EXPECT_TRUE(here.launcher.last->is_restored);
+    // Nobody needs a name for what is mapped.
+    EXPECT_THAT(
+        *list_folder(here.jail(spec.vm)),
+        testing::ElementsAre("config.json", "disk-modules", "disk-root", "firecracker.log", "run"));
+    // One that was restored can be saved again.
+    EXPECT_TRUE(succeeded(snapshots.save(*back, memory_file(""), {})));
 }
 
 TEST_F(FirecrackerTest, TheGuestsWordsAndFirecrackersAreApart) {

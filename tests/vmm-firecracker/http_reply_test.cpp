@@ -72,16 +72,17 @@ TEST(Api, RequestsAreThese) {
 }
 
 TEST(Api, StatesAreReadStrictly) {
-    EXPECT_EQ(*parse_instance_state(R"({"id":"a","state":"Not started","app_name":"F"})"),
+    EXPECT_EQ(parse_instance_info(R"({"id":"a","state":"Not started","app_name":"F"})")->state,
               InstanceState::not_started);
-    EXPECT_EQ(*parse_instance_state(R"({"state":"Running"})"), InstanceState::running);
-    EXPECT_EQ(*parse_instance_state(R"({"state":"Paused"})"), InstanceState::paused);
+    EXPECT_EQ(parse_instance_info(R"({"state":"Running"})")->state, InstanceState::running);
+    EXPECT_EQ(parse_instance_info(R"({"state":"Paused","vmm_version":"1.12.1"})")->state,
+              InstanceState::paused);
     for (const std::string& text : std::vector<std::string>{
              "", "{}", "[]", "\"Running\"", R"({"state":1})", R"({"state":"running"})",
              R"({"state":"Running"}x)",
              R"({"state":"Running","a":)" + std::string(50, '[') + std::string(50, ']') + "}",
              std::string(60'000, '[')})
-        EXPECT_TRUE(failed_with(parse_instance_state(text), Errc::corrupt)) << text.substr(0, 60);
+        EXPECT_TRUE(failed_with(parse_instance_info(text), Errc::corrupt)) << text.substr(0, 60);
 }
 
 TEST(Api, ARefusalsWordsArePrintableAndShort) {
