@@ -177,8 +177,15 @@ Result<AddedCatalogs::Fetched> AddedCatalogs::fetch(const Place& place, Call& ca
 }
 
 Result<void> AddedCatalogs::write(const AddedCatalog& catalog) const {
+    const std::string record = rpc::encode_text(catalog);
+    // JSON replaces what it cannot hold, and what is kept must be what was signed.
+    const Result<AddedCatalog> kept =
+        rpc::decode_text<AddedCatalog>(record, "", {.bytes = max_record.count(), .depth = 4});
+    if (!kept || *kept != catalog)
+        return Error(Errc::invalid_argument, catalog.place + " has bytes that are no text in UTF-8",
+                     "Its publisher has to save it as UTF-8.");
     BANGER_TRY(ensure_folder(folder_, 0700));
-    return write_file_atomic(path_of(catalog.name), rpc::encode_text(catalog) + "\n", 0600);
+    return write_file_atomic(path_of(catalog.name), record + "\n", 0600);
 }
 
 Result<AddedCatalog> AddedCatalogs::find(const ArtifactName& name) const {

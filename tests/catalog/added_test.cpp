@@ -150,6 +150,21 @@ TEST_F(AddedTest, WhatIsNotRightIsNotAdded) {
     EXPECT_THAT(catalogs().list(), IsEmpty());
 }
 
+TEST_F(AddedTest, WhatIsKeptIsWhatWasSigned) {
+    // Found by fuzz_signed_catalog: YAML does not mind in a comment, and JSON replaces it.
+    publish(text(1, "# \xba\n"), pair_);
+    const Result<AddedCatalogs::Added> added = add(pair_.public_key.text());
+    ASSERT_FALSE(added);
+    EXPECT_THAT(added.error().message, HasSubstr("UTF-8"));
+    EXPECT_FALSE(added.error().remedy.empty());
+    EXPECT_THAT(catalogs().list(), IsEmpty());
+    publish(text(1, "# \xc2\xba and \xe2\x82\xac\n"), pair_);
+    ASSERT_TRUE(add(pair_.public_key.text()));
+    EXPECT_EQ(catalogs().list().at(0).text, web_[url]);
+    publish(text(2, "# \xff\n"), pair_);
+    expect_update_refused(Errc::invalid_argument, "UTF-8");
+}
+
 TEST_F(AddedTest, AnUpdateTakesWhatIsNewer) {
     ASSERT_TRUE(add(pair_.public_pem));
     EXPECT_FALSE(update()->has_changed);
