@@ -1,5 +1,6 @@
 #include "plugins/vmm-firecracker/systemd_launcher.hpp"
 
+#include <sys/stat.h>
 #include <systemd/sd-bus.h>
 
 #include <cstdlib>
@@ -7,6 +8,7 @@
 #include <memory>
 #include <thread>
 
+#include "core/base/file.hpp"
 #include "core/base/process.hpp"
 #include "plugins/vmm-firecracker/unit.hpp"
 
@@ -289,11 +291,23 @@ private:
 
 }  // namespace
 
+namespace {
+
+OwnJail own_jail() {
+    OwnJail own{path_exists("/usr/sbin/chroot") ? "/usr/sbin/chroot" : "/usr/bin/chroot", 0};
+    struct stat status {};
+    if (::stat("/dev/kvm", &status) == 0) own.kvm_gid = status.st_gid;
+    return own;
+}
+
+}  // namespace
+
 Result<ProcessId> SystemdLauncher::start(const Launch& launch, std::stop_token stop) {
     const std::unique_ptr<Manager> systemd = BANGER_TRY(Manager::open(bus_));
     BANGER_TRY(systemd->listen());
     const std::string unit = unit_name(launch.vm);
-    const std::string job = BANGER_TRY(systemd->start_unit(unit, unit_properties(launch)));
+    const std::string job =
+        BANGER_TRY(systemd->start_unit(unit, unit_properties(launch, own_jail())));
     BANGER_TRY(systemd->wait_for(job, stop));
     const std::uint32_t pid = BANGER_TRY(systemd->main_pid(unit));
     if (pid == 0)

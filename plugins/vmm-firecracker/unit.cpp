@@ -20,6 +20,10 @@ constexpr std::uint64_t jailer_capabilities =
     bit(CAP_SYS_ADMIN) | bit(CAP_SYS_CHROOT) | bit(CAP_MKNOD) | bit(CAP_CHOWN) | bit(CAP_SETUID) |
     bit(CAP_SETGID) | bit(CAP_DAC_OVERRIDE) | bit(CAP_FOWNER);
 
+/// Those of chroot(1), for as long as it runs.
+constexpr std::uint64_t chroot_capabilities =
+    bit(CAP_SYS_CHROOT) | bit(CAP_SETUID) | bit(CAP_SETGID);
+
 /// Every variable that systemd sets by itself.
 const Words known_variables{
     "PATH", "LANG",          "HOME",           "LOGNAME",          "USER",     "SHELL",
@@ -43,21 +47,22 @@ void add_jailer(const Launch& launch, std::vector<Property>& out) {
                                         {"char-misc", "m"}}});
 }
 
-void add_own_jail(const Launch& launch, std::vector<Property>& out) {
-    const std::string uid = std::to_string(launch.uid);
+void add_own_jail(const Launch& launch, const OwnJail& own, std::vector<Property>& out) {
+    // With the sign nobody looks for an account of that name.
+    const std::string user = "+" + std::to_string(launch.uid);
+    const std::string group = own.kvm_gid == 0 ? user : "+" + std::to_string(own.kvm_gid);
     const std::string inside = "/" + launch.programs.firecracker.name();
-    Executable program{inside, {"firecracker", "--id", launch.vm.str()}};
+    Executable program{own.chroot,
+                       {"chroot", "--userspec=" + user + ":" + user, "--groups=" + group,
+                        launch.jail_root, inside, "--id", launch.vm.str()}};
     for (std::string& argument : firecracker_arguments(launch.is_restored))
         program.arguments.push_back(std::move(argument));
     out.push_back({"ExecStart", std::move(program)});
-    out.push_back({"RootDirectory", launch.jail_root});
-    out.push_back({"BindReadOnlyPaths", Binds{{{launch.programs.firecracker.path, inside}}}});
-    out.push_back(
-        {"BindPaths", Binds{{{"/dev/kvm", "/dev/kvm"}, {"/dev/net/tun", "/dev/net/tun"}}}});
-    out.push_back({"User", uid});
-    out.push_back({"Group", uid});
-    out.push_back({"SupplementaryGroups", Words{"kvm"}});
-    out.push_back({"CapabilityBoundingSet", std::uint64_t{0}});
+    out.push_back({"BindReadOnlyPaths",
+                   Binds{{{launch.programs.firecracker.path, launch.jail_root + inside}}}});
+    out.push_back({"BindPaths", Binds{{{"/dev/kvm", launch.jail_root + "/dev/kvm"},
+                                       {"/dev/net/tun", launch.jail_root + "/dev/net/tun"}}}});
+    out.push_back({"CapabilityBoundingSet", chroot_capabilities});
     out.push_back({"RestrictSUIDSGID", true});
     out.push_back({"DeviceAllow", Pairs{{"/dev/kvm", "rw"}, {"/dev/net/tun", "rw"}}});
 }
@@ -77,7 +82,7 @@ std::vector<std::string> firecracker_arguments(bool is_restored) {
     return words;
 }
 
-std::vector<Property> unit_properties(const Launch& launch) {
+std::vector<Property> unit_properties(const Launch& launch, const OwnJail& own) {
     std::vector<Property> out{
         {"Description", "banger machine " + launch.name.str()},
         {"Slice", "banger.slice"},
@@ -105,7 +110,7 @@ std::vector<Property> unit_properties(const Launch& launch) {
     if (launch.programs.jailer)
         add_jailer(launch, out);
     else
-        add_own_jail(launch, out);
+        add_own_jail(launch, own, out);
     return out;
 }
 

@@ -40,8 +40,15 @@ ByteCount memory_limit(ByteCount guest);
 /// Firecracker's own arguments, with or without jailer.
 std::vector<std::string> firecracker_arguments(bool is_restored);
 
+/// What the way without jailer has to know of the host.
+struct OwnJail {
+    std::string chroot;         ///< chroot(1)
+    std::uint32_t kvm_gid = 0;  ///< group of /dev/kvm
+};
+
 /// With jailer it does the confining, as root with the capabilities that takes and no more, and
-/// becomes Firecracker without any. Without, systemd does: its own root, user, devices.
-std::vector<Property> unit_properties(const Launch& launch);
+/// becomes Firecracker without any. Without, systemd lays the jail out and chroot(1) does the rest:
+/// User= takes no number that is nobody's account.
+std::vector<Property> unit_properties(const Launch& launch, const OwnJail& own);
 
 }  // namespace banger::firecracker

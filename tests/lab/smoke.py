@@ -201,6 +201,15 @@ def misfits_are_refused(host):
 
 
 @test
+def real_firecracker_keeps_the_contract(host):
+    """With jailer, and, as far as the two differ, without."""
+    kernel = host.root("dirname $(ls -t /var/lib/banger/kernels/*/vmlinux | head -n 1)")
+    program = f"BANGER_TEST_KERNEL={kernel} {host.build}/tests/real_firecracker_test"
+    print(host.root(f"{program} 2>&1", timeout=1800))
+    print(host.root(f"BANGER_TEST_JAILER=none {program} --gtest_filter='*agents_channel*:*outlive*' 2>&1", timeout=900))
+
+
+@test
 def bare_run(host):
     before = host.run("banger vm list --quiet")
     ended = host.attempt(f"banger vm run --rm --image {IMAGE} -- uname -s")
@@ -506,7 +515,7 @@ HOSTS = {
     "without_resolved": (without_resolved, ["install", "bare_run", "name_at_the_responder", "purge_leaves_nothing"]),
 }
 # What has its own variant.
-for host, names in {"plain": ["name_at_the_responder", "machines_are_firecrackers", "firecracker_takes_no_signal_from_its_owner", "misfits_are_refused"],
+for host, names in {"plain": ["name_at_the_responder", "machines_are_firecrackers", "firecracker_takes_no_signal_from_its_owner", "misfits_are_refused", "real_firecracker_keeps_the_contract"],
                     "firecracker": ["name_at_the_responder"]}.items():
     for name in names:
         HOSTS[host][1].remove(name)

@@ -6,6 +6,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <set>
 #include <sstream>
 
 #include "banger/contract/vm_backend.hpp"
@@ -17,6 +18,7 @@
 #include "core/images/initramfs.hpp"
 #include "plugins/vmm-firecracker/firecracker_vm_backend.hpp"
 #include "plugins/vmm-firecracker/systemd_launcher.hpp"
+#include "plugins/vmm-firecracker/unit.hpp"
 #include "tests/support/plain_host.hpp"
 
 namespace banger::firecracker {
@@ -97,6 +99,7 @@ public:
         all_.push_back(std::make_unique<Belongings>(host_, all_.size()));
         Belongings& has = *all_.back();
         has.initramfs = initramfs_of(vm, name);
+        units_.insert(unit_name(vm));
         return {.vm = vm,
                 .name = name,
                 .vcpus = 1,
@@ -127,8 +130,10 @@ public:
             }
         std::istringstream units(output_of(
             "systemctl", {"list-units", "--all", "--plain", "--no-legend", "banger-vm-*"}));
+        // Of others there may be machines.
         for (std::string line; std::getline(units, line);)
-            all.push_back(line.substr(0, line.find(' ')));
+            if (const std::string unit = line.substr(0, line.find(' ')); units_.contains(unit))
+                all.push_back(unit);
         return all;
     }
     bool lose(const VmId& vm) override {
@@ -167,6 +172,7 @@ private:
     std::string modules_;
     std::string agent_;
     std::vector<std::unique_ptr<Belongings>> all_;
+    std::set<std::string> units_;
     std::unique_ptr<FirecrackerVmBackend> backend_;
 };
 

@@ -49,7 +49,7 @@ Launch launch() {
 
 std::string text_of(const Launch& launch) {
     std::string text = unit_name(launch.vm) + "\n";
-    for (const Property& property : unit_properties(launch))
+    for (const Property& property : unit_properties(launch, {"/usr/sbin/chroot", 104}))
         text += property.name + " = " + std::visit(Text{}, property.value) + "\n";
     return text;
 }
