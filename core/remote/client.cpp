@@ -24,8 +24,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using rpc::PacketChannel;
 
-constexpr std::string_view look_at_service =
-    "It is started again by itself; see `systemctl status bangerd-root` if that does not help.";
 constexpr timeval connect_patience{10, 0};
 
 Error cancelled(const std::string& method) { return {Errc::cancelled, method + " was cancelled"}; }
@@ -41,25 +39,44 @@ struct Exchange {
     Result<Answer> answer;
     Broke broke = Broke::no;
     bool is_reusable = false;
+    std::string misdeed = {};  ///< of the far end
 };
 
 /// Reads until the last reply, half-closing when the caller wants to stop.
 Exchange await_answer(PacketChannel& channel, const Client::Request& request, std::stop_token stop,
-                      Clock::time_point deadline) {
+                      Clock::time_point deadline, const ClientLimits& limits, const FarEnd& far) {
+    const bool is_long = request.call != nullptr;
     bool is_half_closed = false;
+    Clock::time_point silent_until = is_long ? Clock::now() + limits.silence : deadline;
     while (true) {
-        Result<rpc::Packet> packet = channel.receive(deadline, stop);
+        Result<rpc::Packet> packet = channel.receive(std::min(deadline, silent_until), stop);
         if (!packet && packet.error().code == Errc::cancelled) {
             ::shutdown(channel.socket().get(), SHUT_WR);
             is_half_closed = true;
             stop = {};
+            deadline = std::min(deadline, Clock::now() + limits.stopping);
+            silent_until = deadline;
             continue;
         }
         if (!packet && packet.error().code == Errc::unavailable)
             return {packet.error(), Broke::after, false};
-        if (!packet) return {std::move(packet).error(), Broke::no, false};
+        if (!packet && packet.error().code == Errc::timed_out) {
+            const std::string late = far.name + " did not answer " + request.method +
+                                     (is_half_closed ? " after it was stopped" : " in time");
+            if (is_half_closed) return {cancelled(request.method), Broke::no, false, late};
+            return {Error(Errc::timed_out, late, far.remedy), Broke::no, false, late};
+        }
+        const auto misdeed = [&](const Error& error) -> Exchange {
+            const Error said(error.code,
+                             far.name + " answered " + request.method +
+                                 " with what is no answer: " + error.message,
+                             far.remedy);
+            return {said, Broke::no, false, said.message};
+        };
+        if (!packet) return misdeed(packet.error());
+        if (!is_half_closed && is_long) silent_until = Clock::now() + limits.silence;
         Result<rpc::ReplyMessage> reply = rpc::read_reply(packet->text);
-        if (!reply) return {std::move(reply).error(), Broke::no, false};
+        if (!reply) return misdeed(reply.error());
         if (!reply->continues) {
             if (!reply->error.empty()) return {rpc::error_of(*reply), Broke::no, !is_half_closed};
             return {Answer{std::move(reply->parameters), std::move(packet->descriptors)}, Broke::no,
@@ -109,6 +126,7 @@ Connect connect_to(std::string socket_path) {
 struct Client::State {
     const Connect connect;
     const ClientLimits limits;
+    const FarEnd far;
     Description description;
 
     std::mutex mutex;
@@ -116,7 +134,16 @@ struct Client::State {
     std::vector<PacketChannel> idle;
     std::size_t open = 0;  ///< idle or at work
 
-    State(Connect given, ClientLimits bounds) : connect(std::move(given)), limits(bounds) {}
+    State(Connect given, ClientLimits bounds, FarEnd peer)
+        : connect(std::move(given)), limits(bounds), far(std::move(peer)) {}
+    ~State() { close(std::move(idle)); }
+    void close(std::vector<PacketChannel> channels) const {
+        for (const PacketChannel& channel : channels)
+            tell(channel, Closing::ours, {});
+    }
+    void tell(const PacketChannel& channel, Closing why, const std::string& what) const {
+        if (far.on_close) far.on_close(channel.socket().get(), why, what);
+    }
     Result<PacketChannel> take(const std::string& method, const std::stop_token& stop,
                                Clock::time_point deadline);
     void give_back(std::optional<PacketChannel> channel);
@@ -132,8 +159,7 @@ Result<PacketChannel> Client::State::take(const std::string& method, const std::
         if (!changed.wait_until(lock, stop, deadline,
                                 [&] { return !idle.empty() || open < limits.connections; })) {
             if (stop.stop_requested()) return cancelled(method);
-            return Error(Errc::timed_out, method + " did not get its turn in time",
-                         std::string(look_at_service));
+            return Error(Errc::timed_out, method + " did not get its turn in time", far.remedy);
         }
         if (!idle.empty()) {
             PacketChannel channel = std::move(idle.back());
@@ -150,15 +176,18 @@ Result<PacketChannel> Client::State::take(const std::string& method, const std::
 /// Nothing: the connection is of no use any more, and what is idle is as old or older.
 void Client::State::give_back(std::optional<PacketChannel> channel) {
     std::vector<PacketChannel> old;  // closed without the lock
-    const std::lock_guard lock(mutex);
-    if (channel) {
-        idle.push_back(*std::move(channel));
-    } else {
-        --open;
-        open -= idle.size();
-        old.swap(idle);
+    {
+        const std::lock_guard lock(mutex);
+        if (channel) {
+            idle.push_back(*std::move(channel));
+        } else {
+            --open;
+            open -= idle.size();
+            old.swap(idle);
+        }
+        changed.notify_all();
     }
-    changed.notify_all();
+    close(std::move(old));
 }
 
 Result<Exchange> Client::State::exchange(const Request& request, const std::string& text,
@@ -167,10 +196,16 @@ Result<Exchange> Client::State::exchange(const Request& request, const std::stri
     Exchange result{Error(), Broke::no, false};
     const Result<void> sent = channel.send(text, request.descriptors, deadline);
     if (sent)
-        result = await_answer(channel, request, stop, deadline);
+        result = await_answer(channel, request, stop, deadline, limits, far);
     else
         result = {sent.error(), sent.error().code == Errc::unavailable ? Broke::before : Broke::no,
                   sent.error().code == Errc::invalid_argument};
+    if (!result.is_reusable)
+        tell(channel,
+             !result.misdeed.empty()     ? Closing::misdeed
+             : result.broke != Broke::no ? Closing::theirs
+                                         : Closing::ours,
+             result.misdeed);
     give_back(result.is_reusable ? std::optional(std::move(channel)) : std::nullopt);
     return result;
 }
@@ -185,15 +220,18 @@ Result<Answer> Client::State::call(const Request& request) {
     const std::string text =
         BANGER_TRY(rpc::write_message(rpc::CallMessage{request.method, request.parameters}));
     const Clock::time_point deadline =
-        Clock::now() + (request.call != nullptr ? limits.long_call : limits.call);
+        Clock::now() + (request.call != nullptr               ? limits.long_call
+                        : request.method.ends_with(".checks") ? limits.checks
+                                                              : limits.call);
     constexpr int attempts = 2;
     for (int attempt = 1;; ++attempt) {
         Exchange result = BANGER_TRY(exchange(request, text, stop, deadline));
         if (result.broke == Broke::no) return std::move(result.answer);
-        const bool may_repeat = result.broke == Broke::before || request.again == Again::yes;
+        const bool may_repeat =
+            result.broke == Broke::before || (request.again == Again::yes && far.is_asked_again);
         if (attempt == attempts || !may_repeat || stop.stop_requested())
-            return Error(Errc::unavailable, "the root helper went away during " + request.method,
-                         std::string(look_at_service));
+            return Error(Errc::unavailable, far.name + " went away during " + request.method,
+                         far.remedy);
     }
 }
 
@@ -201,7 +239,7 @@ Client::Client(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Client::~Client() = default;
 
 Result<std::shared_ptr<Client>> Client::open(Connect connect, ClientLimits limits) {
-    std::shared_ptr<Client> client(new Client(std::make_unique<State>(std::move(connect), limits)));
+    std::shared_ptr<Client> client = make(std::move(connect), limits, {}, {});
     Request request;
     request.method = describe_method;
     request.parameters = rpc::Json(rpc::Json::Object{});
@@ -213,7 +251,16 @@ Result<std::shared_ptr<Client>> Client::open(Connect connect, ClientLimits limit
     return client;
 }
 
+std::shared_ptr<Client> Client::make(Connect connect, ClientLimits limits, FarEnd far,
+                                     Description description) {
+    auto state = std::make_unique<State>(std::move(connect), limits, std::move(far));
+    state->description = std::move(description);
+    return std::shared_ptr<Client>(new Client(std::move(state)));
+}
+
 const Description& Client::description() const { return state_->description; }
+
+const FarEnd& Client::far_end() const { return state_->far; }
 
 Result<Answer> Client::call(const Request& request) { return state_->call(request); }
 

@@ -34,6 +34,31 @@ struct ClientLimits {
     /// For an answer; over the server's own deadline and grace, so that these show first.
     std::chrono::milliseconds call{80'000};
     std::chrono::milliseconds long_call{3'620'000};
+    std::chrono::milliseconds checks = call;  ///< for what `doctor` asks every plugin
+    /// Within a long call, from one sign of life (progress) to the next.
+    std::chrono::milliseconds silence = long_call;
+    /// For the far end to undo after the caller has stopped a call.
+    std::chrono::milliseconds stopping = long_call;
+};
+
+/// Why a connection is closed.
+enum class Closing {
+    ours,     ///< a call was stopped, or it is not needed any more
+    theirs,   ///< the far end has closed it
+    misdeed,  ///< the far end did not answer in time, or with what is no answer
+};
+
+/// Who is at the far end.
+struct FarEnd {
+    std::string name = "the root helper";  ///< in messages
+    /// A call that it may have begun is made again where the method allows. Not for one that most
+    /// likely went away because of the call.
+    bool is_asked_again = true;
+    std::string remedy =
+        "It is started again by itself; see `systemctl status bangerd-root` if that does not help.";
+    /// Told of each connection (its socket) just before it is closed; `what` says more about a
+    /// misdeed. From any thread. Optional.
+    std::function<void(int socket, Closing why, const std::string& what)> on_close = {};
 };
 
 /// The near end: a few connections to one server, shared by the proxies of all its plugins.
@@ -56,12 +81,16 @@ public:
     };
     /// Connects and asks what is served.
     static Result<std::shared_ptr<Client>> open(Connect connect, ClientLimits limits);
+    /// For a far end of which is known already what it serves. Connects at the first call.
+    static std::shared_ptr<Client> make(Connect connect, ClientLimits limits, FarEnd far,
+                                        Description description);
     ~Client();
     Client(const Client&) = delete;
     Client& operator=(const Client&) = delete;
 
     /// As the server was when this client was opened.
     [[nodiscard]] const Description& description() const;
+    [[nodiscard]] const FarEnd& far_end() const;
     Result<Answer> call(const Request& request);
 
 private:

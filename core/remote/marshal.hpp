@@ -200,6 +200,14 @@ inline Answer answer_with(const T& value) {
     return {rpc::Json(std::move(object)), {}};
 }
 
+/// An answer that is none of this method's.
+inline Error misfit(std::string_view plugin, std::string_view why) {
+    return {Errc::corrupt,
+            "the answer of " + std::string(plugin.empty() ? "the other process" : plugin) +
+                " does not fit: " + std::string(why),
+            "Both sides must be of fitting versions; see `banger plugin info`."};
+}
+
 template <class R>
 struct Outcome;
 
@@ -209,11 +217,13 @@ struct Outcome<Result<T>> {
         if (!result) return std::move(result).error();
         return answer_with(*result);
     }
-    static Result<T> read(Result<Answer> answer, std::string_view /*plugin*/) {
+    static Result<T> read(Result<Answer> answer, std::string_view plugin) {
         if (!answer) return std::move(answer).error();
         const rpc::Json* json = answer->result.find("result");
-        if (json == nullptr) return Error(Errc::corrupt, "the helper answered without a result");
-        return rpc::decode<T>(*json, "result", rpc::Unknown::ignored);
+        if (json == nullptr) return misfit(plugin, "there is no result");
+        Result<T> value = rpc::decode<T>(*json, "result", rpc::Unknown::ignored);
+        if (!value) return misfit(plugin, value.error().message);
+        return value;
     }
 };
 
@@ -237,10 +247,10 @@ struct Outcome<Result<UniqueFd>> {
         answer.descriptors.push_back(std::move(result).value());
         return answer;
     }
-    static Result<UniqueFd> read(Result<Answer> answer, std::string_view /*plugin*/) {
+    static Result<UniqueFd> read(Result<Answer> answer, std::string_view plugin) {
         if (!answer) return std::move(answer).error();
         if (answer->descriptors.size() != 1)
-            return Error(Errc::corrupt, "the helper answered without its descriptor");
+            return misfit(plugin, "there is not one descriptor with it");
         return std::move(answer->descriptors.front());
     }
 };
@@ -280,7 +290,7 @@ template <auto member, std::size_t count>
 constexpr bool fits(const Method<member, count>& /*entry*/) {
     return Signature<decltype(member)>::names == count;
 }
-static_assert(std::apply([](const auto&... each) { return (fits(each) && ...); }, methods),
+static_assert(std::apply([](const auto&... each) { return (fits(each) && ...); }, all_methods),
               "a method of the table does not name what it sends");
 
 /// The table's entry of a method.
@@ -288,8 +298,9 @@ template <auto member, std::size_t index = 0>
 constexpr const auto& entry_of() {
     using Wanted = Method<member, Signature<decltype(member)>::names>;
     if constexpr (std::is_same_v<
-                      std::tuple_element_t<index, std::remove_cvref_t<decltype(methods)>>, Wanted>)
-        return std::get<index>(methods);
+                      std::tuple_element_t<index, std::remove_cvref_t<decltype(all_methods)>>,
+                      Wanted>)
+        return std::get<index>(all_methods);
     else
         return entry_of<member, index + 1>();
 }

@@ -11,6 +11,7 @@
 #include "banger/network.hpp"
 #include "banger/storage.hpp"
 #include "banger/vm_backend.hpp"
+#include "core/remote/web_role.hpp"
 
 /// The table of every call that can cross to another process: reading it is the audit. Server and
 /// proxy are both made of it, so a method of a role is one line here and one in proxies.cpp.
@@ -81,6 +82,13 @@ inline constexpr auto methods = std::tuple(
     method<&VmSnapshots::save>("vm-backend.save", Again::no, "vm"),
     method<&VmSnapshots::restore>("vm-backend.restore", Again::no, "spec"));
 
+/// Those that go the other way, from a plugin in a process of its own to core (web_role.hpp).
+inline constexpr auto web_methods =
+    std::tuple(method<&WebRole::get>("web.get", Again::no, "call"),
+               method<&WebRole::download>("web.download", Again::no, "call"));
+
+inline constexpr auto all_methods = std::tuple_cat(methods, web_methods);
+
 /// What a descriptor that comes with a call must be. The server looks before the plugin is called.
 enum class FdKind {
     source,           ///< a regular file, readable
@@ -109,8 +117,15 @@ template <>
 inline constexpr FdKind descriptor_kind<&ImageSource::fetch> = FdKind::sink;
 template <>
 inline constexpr FdKind descriptor_kind<&VmSnapshots::save> = FdKind::sink;
+template <>
+inline constexpr FdKind descriptor_kind<&WebRole::get> = FdKind::sink;
+template <>
+inline constexpr FdKind descriptor_kind<&WebRole::download> = FdKind::sink;
 
 /// Not of a role: what is served here. No parameters; the answer is a Description.
 inline constexpr std::string_view describe_method = "banger.describe";
+/// Makes one more connection of the descriptor that comes with it. Between a plugin host and core
+/// (core/plugin_host) alone, on a channel that has no other calls.
+inline constexpr std::string_view connect_method = "banger.connect";
 
 }  // namespace banger::remote

@@ -7,6 +7,7 @@
 
 #include "core/base/names.hpp"
 #include "core/remote/marshal.hpp"
+#include "core/remote/peer.hpp"
 
 namespace banger::remote {
 
@@ -31,33 +32,6 @@ void Argument<const MachineSpec&>::write(Outgoing& out, const MachineSpec& spec)
 }
 
 namespace {
-
-/// One plugin at the other end.
-class Peer {
-public:
-    Peer(std::shared_ptr<Client> client, std::string plugin)
-        : client_(std::move(client)), plugin_(std::move(plugin)) {}
-
-    /// Calls a method of the table.
-    template <auto member, class... Given>
-    auto call(Given&&... given) const {
-        using Types = Signature<decltype(member)>;
-        constexpr const auto& entry = entry_of<member>();
-        Outgoing out{entry.parameters.data(), descriptor_kind<member>, {}, {}, {}, nullptr};
-        Types::write(out, std::forward<Given>(given)...);
-        if (out.failure)
-            return Outcome<typename Types::Return>::read(*std::move(out.failure), plugin_);
-        return Outcome<typename Types::Return>::read(
-            client_->call({plugin_ + "/" + std::string(entry.name),
-                           rpc::Json(std::move(out.parameters)), std::move(out.descriptors),
-                           entry.again, std::move(out.stop), out.call}),
-            plugin_);
-    }
-
-private:
-    std::shared_ptr<Client> client_;
-    std::string plugin_;
-};
 
 class RemoteNetwork final : public Network {
 public:
@@ -217,7 +191,8 @@ Result<std::unique_ptr<RemotePlugin>> RemotePlugin::open(std::shared_ptr<Client>
     const auto said = std::ranges::find(
         all, name, [](const PluginDescription& each) { return std::string_view(each.name.str()); });
     if (said == all.end())
-        return Error(Errc::not_found, "the root helper does not serve the plugin " + quoted(name),
+        return Error(Errc::not_found,
+                     client->far_end().name + " does not serve the plugin " + quoted(name),
                      "Run `banger system restart`, so that it reads the configuration again.");
     std::unique_ptr<RemotePlugin> plugin(new RemotePlugin(*said));
     const Peer peer(std::move(client), std::string(name));

@@ -130,7 +130,7 @@ public:
 private:
     [[nodiscard]] Error timed_out() const {
         return {Errc::timed_out, method_ + " took longer than it may",
-                "See what it waits for in the journal of bangerd-root."};
+                "See what it waits for in the log of the process that has the plugin."};
     }
     [[nodiscard]] rpc::ReplyMessage error_for_caller(const Error& error) const {
         if (is_late_ && error.code == Errc::cancelled)
@@ -180,6 +180,14 @@ VmSnapshots* target(const Roles& roles, const VmSnapshots*) {
     return roles.vm_backend != nullptr ? roles.vm_backend->snapshots() : nullptr;
 }
 
+template <class Class>
+Class* target(const ServedPlugin& plugin) {
+    if constexpr (std::is_same_v<Class, WebRole>)
+        return plugin.web;
+    else
+        return target(plugin.roles, static_cast<const Class*>(nullptr));
+}
+
 /// Decodes, checks, calls.
 template <auto member, std::size_t count, class Class>
 Result<Answer> run(const Method<member, count>& entry, Class& role, const Json& parameters,
@@ -210,7 +218,7 @@ void add_handler(const Method<member, count>& entry, const ServedPlugin& plugin,
                  std::map<std::string, Handler, std::less<>>& handlers) {
     using Types = Signature<decltype(member)>;
     using Class = typename Types::Class;
-    Class* role = target(plugin.roles, static_cast<const Class*>(nullptr));
+    Class* role = target<Class>(plugin);
     if (role == nullptr) return;
     handlers.emplace(
         plugin.name.str() + "/" + std::string(entry.name),
@@ -337,7 +345,7 @@ Server::State::State(std::vector<ServedPlugin> plugins, ServerLimits given, Log 
     for (const ServedPlugin& plugin : plugins) {
         all.plugins.push_back(describe(plugin));
         std::apply([&](const auto&... entry) { (add_handler(entry, plugin, handlers), ...); },
-                   methods);
+                   all_methods);
     }
     description = answer_with(all);
     watch = std::jthread([this](const std::stop_token& stop) { watch_calls(stop); });

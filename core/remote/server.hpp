@@ -14,11 +14,14 @@
 
 namespace banger::remote {
 
+class WebRole;  // web_role.hpp
+
 /// A plugin that is served: its instance outlives the server.
 struct ServedPlugin {
     PluginName name;
     Roles roles;
-    Settings settings;  ///< shown to the client
+    Settings settings;       ///< shown to the client
+    WebRole* web = nullptr;  ///< besides the roles; outlives the server too
 };
 
 struct ServerLimits {

@@ -562,8 +562,8 @@ TEST(ClientTest, answers_that_make_no_sense_are_errors) {
     const std::pair<const char*, Errc> answers[] = {
         {"x", Errc::corrupt},
         {R"({"parameters":{}})", Errc::corrupt},
-        {R"({"parameters":{"result":7}})", Errc::invalid_argument},
-        {R"({"parameters":{"result":["../x"]}})", Errc::invalid_argument},
+        {R"({"parameters":{"result":7}})", Errc::corrupt},
+        {R"({"parameters":{"result":["../x"]}})", Errc::corrupt},
         {R"({"error":"else.Wrong"})", Errc::internal},
     };
     for (const auto& [text, code] : answers) {
