@@ -115,7 +115,8 @@ std::string help_text(const CommandTable& table, const Style& style) {
            section("Begin with", rows_of(table.examples), Colour::cyan, style) +
            section("Groups", groups, Colour::none, style) +
            section("Commands", commands_of(table, ""), Colour::none, style) +
-           "\n`banger GROUP` and `banger GROUP COMMAND --help` say more.\n";
+           "\n`banger GROUP` and `banger GROUP COMMAND --help` say more.\n"
+           "`banger --safe-mode COMMAND` leaves plugins of third parties alone.\n";
 }
 
 std::string help_text(const CommandTable& table, const Group& group, const Style& style) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <csignal>
+#include <cstdlib>
 #include <span>
 #include <string>
 #include <string_view>
@@ -40,6 +41,12 @@ int run_command_line(const CommandTable& table, std::span<const std::string> wor
     if (words.size() > 1 && words[0] == "__complete")
         return print_candidates(table, words.subspan(2), terminal, own_program());
     if (words.size() == 2 && words[0] == "__man") return write_man_pages(table, words[1], terminal);
+    // Before every command, because it is about bangerd and no command's own. The client looks at
+    // it, and a bangerd that it starts.
+    if (!words.empty() && words[0] == "--safe-mode") {
+        ::setenv("BANGER_SAFE_MODE", "1", 1);  // NOLINT: no other thread yet
+        words = words.subspan(1);
+    }
     const Result<Destination> destination = find_destination(table, words);
     if (!destination) {
         terminal.error(destination.error());

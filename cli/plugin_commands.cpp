@@ -4,6 +4,7 @@
 #include "cli/render/table.hpp"
 #include "cli/render/text.hpp"
 #include "cli/session.hpp"
+#include "core/protocol/plugin_fields.hpp"
 
 namespace banger::cli {
 
@@ -25,18 +26,24 @@ std::string joined(const std::vector<std::string>& words) {
     return text.empty() ? "-" : text;
 }
 
+/// Not to be had, for a reason.
+bool is_out(const std::string& status) { return status == "refused" || status == "quarantined"; }
+
 Colour colour_of(const std::string& status) {
     if (status == "loaded") return Colour::green;
-    return status == "refused" ? Colour::red : Colour::dim;
+    return is_out(status) ? Colour::red : Colour::dim;
 }
 
 /// Why some were refused, and which calls do not come back.
 std::string remarks(const protocol::PluginsReply& reply, const Style& style) {
     std::string text;
     for (const PluginInfo& plugin : reply.plugins)
-        if (plugin.status == "refused")
-            text += "\n" + style(Colour::red, printable(plugin.name) + " was refused:") + " " +
-                    printable(plugin.reason) + "\n  " + printable(plugin.remedy) + "\n";
+        if (is_out(plugin.status))
+            text += "\n" +
+                    style(Colour::red, printable(plugin.name) + (plugin.status == "refused"
+                                                                     ? " was refused:"
+                                                                     : " is in quarantine:")) +
+                    " " + printable(plugin.reason) + "\n  " + printable(plugin.remedy) + "\n";
     for (const protocol::CallInFlight& call : reply.calls_in_flight)
         text += "\n" + printable(call.plugin) + " has been in " + printable(call.method) + " for " +
                 duration_text(std::chrono::milliseconds(call.milliseconds)) +
@@ -115,9 +122,9 @@ Result<int> verify(const Arguments& arguments, Context& context) {
         if (!plugin) {
             terminal.error(plugin.error());
             status = exit_failed;
-        } else if (plugin->status == "refused") {
-            terminal.out(terminal.out_style()(Colour::red, "refused") + "  " + printable(name) +
-                         ": " + printable(plugin->reason) + "\n         " +
+        } else if (is_out(plugin->status)) {
+            terminal.out(terminal.out_style()(Colour::red, plugin->status) + "  " +
+                         printable(name) + ": " + printable(plugin->reason) + "\n         " +
                          printable(plugin->remedy) + "\n");
             status = exit_failed;
         } else {
@@ -126,6 +133,13 @@ Result<int> verify(const Arguments& arguments, Context& context) {
         }
     }
     return status;
+}
+
+Result<int> retry(const Arguments& arguments, Context& context) {
+    Session session = BANGER_TRY(open_session(context));
+    BANGER_TRY(session.daemon.call<protocol::NoReply>("io.banger.System.RetryPlugin",
+                                                      protocol::RetryPlugin{arguments.words[0]}));
+    return 0;
 }
 
 }  // namespace
@@ -173,6 +187,19 @@ void add_plugin_commands(CommandTable& table) {
                               {{"banger plugin verify", "check them all"}},
                               verify,
                               nullptr});
+    table.commands.push_back(
+        {"plugin",
+         "retry",
+         {},
+         "let a plugin in quarantine try again",
+         "A plugin in a process of its own that crashed three times in ten minutes is in\n"
+         "quarantine: it is not started any more. This forgets its crashes.",
+         {"PLUGIN", 1, 1},
+         false,
+         {},
+         {{"banger plugin retry image-mine", "after what was wrong is mended"}},
+         retry,
+         nullptr});
 }
 
 }  // namespace banger::cli

@@ -16,6 +16,7 @@
 #include "core/base/file.hpp"
 #include "core/base/process.hpp"
 #include "core/base/version.hpp"
+#include "core/protocol/plugin_fields.hpp"
 #include "core/protocol/system_fields.hpp"
 
 namespace banger::client {
@@ -154,6 +155,15 @@ Result<void> start(const DaemonPlace& place) {
     return Error(Errc::unavailable, "bangerd did not start: " + said, log_remedy(paths));
 }
 
+/// `banger --safe-mode` says so to us, and to the bangerd that we start (daemon_environment()).
+bool wants_safe_mode() { return ::getenv("BANGER_SAFE_MODE") != nullptr; }
+
+bool is_in_safe_mode(Connection& connection) {
+    const Result<protocol::SafeModeReply> reply = connection.call<protocol::SafeModeReply>(
+        "io.banger.System.SafeMode", rpc::Nothing{}, {.timeout = connect_patience});
+    return reply && reply->is_on;
+}
+
 bool is_nobody_there(const Error& error) { return error.code == Errc::unavailable; }
 
 /// Of the daemon that holds our state; nothing when none runs.
@@ -257,10 +267,17 @@ Result<void> Daemon::settle_versions() {
         connection_ = BANGER_TRY(connect_or_start(place_));
         return ok();
     }
-    if (info->version == version().number && info->commit == version().commit) return ok();
-    const std::string difference =
-        "bangerd is of another build (" + info->version + ", " + info->commit + ") than banger";
+    const bool is_as_wanted = !wants_safe_mode() || is_in_safe_mode(*connection_);
+    const bool is_same = info->version == version().number && info->commit == version().commit;
+    if (is_same && is_as_wanted) return ok();
+    const std::string difference = is_same ? "bangerd is not in safe mode"
+                                           : "bangerd is of another build (" + info->version +
+                                                 ", " + info->commit + ") than banger";
     if (place_.paths.mode == RunMode::system) {
+        if (!is_as_wanted)
+            return Error(Errc::wrong_state, "the service bangerd is not in safe mode",
+                         "Add Environment=BANGER_SAFE_MODE=1 with `sudo systemctl edit bangerd`, "
+                         "and restart it: sudo systemctl restart bangerd");
         warn_(difference + "; restart it: sudo systemctl restart bangerd");
         return ok();
     }
@@ -270,6 +287,9 @@ Result<void> Daemon::settle_versions() {
         process ? open_pidfd(*process) : Result<UniqueFd>(process.error());
     const Result<protocol::NoReply> left = connection_->call<protocol::NoReply>(
         "io.banger.System.Exit", rpc::Nothing{}, {.timeout = connect_patience});
+    if (!left && connection_->is_open() && !is_as_wanted)
+        return Error(Errc::busy, difference + " and busy: " + left.error().message,
+                     "Try again when it is done.");
     if (!left && connection_->is_open()) {
         warn_(difference + " and busy, so it stays: " + left.error().message);
         return ok();

@@ -252,14 +252,21 @@ Result<ImageStore::Found> ImageStore::resolve(ArtifactKind kind, const std::stri
                                               Call& call) {
     ResolveRequest request{.kind = kind, .reference = reference};
     Redirect known;  // what the redirects on the way know better
+    std::optional<Error> away;
     for (int hop = 0; hop <= max_redirects; ++hop) {
         bool was_redirected = false;
         for (const NamedImageSource& from : sources_) {
             Result<Resolution> answer = from.source->resolve(request, call);
             if (!answer && answer.error().code == Errc::not_found) continue;
-            if (!answer)
-                return std::move(answer).error().context("asking " + from.name + " for " +
-                                                         quoted(request.reference));
+            if (!answer) {
+                Error error = std::move(answer).error().context("asking " + from.name + " for " +
+                                                                quoted(request.reference));
+                if (!from.may_be_away ||
+                    (error.code != Errc::unavailable && error.code != Errc::timed_out))
+                    return error;
+                if (!away) away = std::move(error);
+                continue;
+            }
             if (const Redirect* redirect = std::get_if<Redirect>(&*answer)) {
                 request.reference = redirect->reference;
                 if (hop == 0) known = *redirect;
@@ -274,6 +281,8 @@ Result<ImageStore::Found> ImageStore::resolve(ArtifactKind kind, const std::stri
             take_better(found.manifest.kernel_reference, known.kernel_reference);
             return found;
         }
+        // It may have been theirs.
+        if (!was_redirected && away) return *std::move(away);
         if (!was_redirected) return unknown_reference(kind, request.reference);
     }
     return Error(Errc::corrupt,

@@ -21,6 +21,8 @@ namespace banger {
 struct NamedImageSource {
     std::string name;
     ImageSource* source = nullptr;
+    /// A third party's: one that is away or does not answer keeps nobody from the sources after it.
+    bool may_be_away = false;
 };
 
 /// A line of `image list --available`.

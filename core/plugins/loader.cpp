@@ -21,7 +21,7 @@ constexpr std::string_view rebuild = "Rebuild the plugin against this banger's p
 Admission<PluginFiles> find_plugin(const TrustedFolder& folder, const std::string& stem,
                                    uid_t owner) {
     const std::string manifest_path = folder.path + "/" + stem + ".toml";
-    const std::string library_path = folder.path + "/" + stem + ".so";
+    std::string library_path = folder.path + "/" + stem + ".so";
     const auto refuse = [&](const std::string& file, std::string reason, std::string remedy) {
         return Refusal{stem, file, std::move(reason), std::move(remedy)};
     };
@@ -29,9 +29,6 @@ Admission<PluginFiles> find_plugin(const TrustedFolder& folder, const std::strin
         return refuse(library_path, name.error().message, name.error().remedy);
     Admission<TrustedFile> manifest_file = open_trusted_file(folder, stem, ".toml", owner);
     if (!manifest_file) return manifest_file.refusal();
-    Admission<TrustedFile> library = open_trusted_file(folder, stem, ".so", owner);
-    if (!library) return library.refusal();
-
     const Result<std::string> text = read_all(manifest_file->fd.get(), max_manifest);
     if (!text)
         return refuse(manifest_path, text.error().message, "A manifest is a small text file.");
@@ -45,6 +42,17 @@ Admission<PluginFiles> find_plugin(const TrustedFolder& folder, const std::strin
                       "it is for plugin-api version " + std::to_string(manifest->api_version) +
                           ", this banger has " + std::to_string(BANGER_PLUGIN_API_VERSION),
                       std::string(rebuild));
+    const bool is_library = manifest->executable.empty();
+    Admission<TrustedFile> library =
+        is_library ? open_trusted_file(folder, stem, ".so", owner)
+                   : open_trusted_file(folder, manifest->executable, "", owner);
+    if (!library)
+        return Refusal{stem, library.refusal().file, library.refusal().reason,
+                       library.refusal().remedy};
+    if (!is_library) library_path = folder.path + "/" + manifest->executable;
+    if (!is_library && (library->status.st_mode & S_IXUSR) == 0)
+        return refuse(library_path, "it is not executable",
+                      "Allow it: chmod u+x " + library_path + ".");
     return PluginFiles{*manifest, library_path, std::move(library->fd), library->status.st_uid};
 }
 

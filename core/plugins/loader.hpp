@@ -33,7 +33,7 @@ namespace banger {
 /// What one folder holds for one plugin, checked but not opened. Move-only; holds one descriptor.
 struct PluginFiles {
     Manifest manifest;
-    std::string library;  ///< path of the .so, for people
+    std::string library;  ///< path of the .so, or of the executable, for people
     UniqueFd library_fd;
     uid_t owner_uid = 0;  ///< of the library
 

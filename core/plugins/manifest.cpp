@@ -234,10 +234,87 @@ Result<std::vector<Role>> read_roles(const ManifestTable& root) {
     return roles;
 }
 
+bool is_plain_path(std::string_view path) {
+    if (!path.starts_with('/') || (std::string(path) + "/").find("/../") != std::string::npos)
+        return false;
+    return std::ranges::none_of(
+        path, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
+}
+
+/// The key in "{KEY}"; empty: it is something else.
+std::string_view key_of(std::string_view path) {
+    if (path.size() < 3 || !path.starts_with('{') || !path.ends_with('}')) return {};
+    return path.substr(1, path.size() - 2);
+}
+
+/// Those of one key of the sandbox; what a setting's default holds is seen when it is used.
+Result<Words> read_paths(const ManifestTable& table, std::string_view key,
+                         const SettingsSchema& settings) {
+    const toml::node* node = table.find(key);
+    if (!node) return Words{};
+    Words paths = BANGER_TRY(table.words(*node, key));
+    for (const std::string& path : paths) {
+        if (is_plain_path(path)) continue;
+        const std::string_view setting = key_of(path);
+        const auto schema = settings.find(setting);
+        if (schema != settings.end() && (schema->second.type == SettingType::string ||
+                                         schema->second.type == SettingType::list))
+            continue;
+        return table.error(*node, table.named(key) + " has " + quoted(path),
+                           "Write absolute paths without \"..\", or {KEY} for a setting that is a "
+                           "string or a list.");
+    }
+    return paths;
+}
+
+Result<Sandbox> read_sandbox(const ManifestTable& root, std::string_view file,
+                             const SettingsSchema& settings) {
+    Sandbox sandbox;
+    const toml::node* node = root.find("sandbox");
+    if (!node) return sandbox;
+    if (!node->as_table()) return root.wrong_type(*node, "sandbox", "a table");
+    const ManifestTable table(*node->as_table(), file, "sandbox.");
+    BANGER_TRY(table.only_known({"read", "write", "network", "memory"}));
+    sandbox.read = BANGER_TRY(read_paths(table, "read", settings));
+    sandbox.write = BANGER_TRY(read_paths(table, "write", settings));
+    if (const toml::node* network = table.find("network")) {
+        if (!network->as_boolean())
+            return table.wrong_type(*network, "network", noun(SettingType::boolean));
+        sandbox.network = network->as_boolean()->get();
+    }
+    if (const toml::node* memory = table.find("memory")) {
+        const Result<ByteCount> size = ByteCount::parse(BANGER_TRY(table.text("memory")));
+        if (!size)
+            return table.error(*memory, table.named("memory") + ": " + size.error().message,
+                               size.error().remedy);
+        if (*size < ByteCount::mib(64) || *size > ByteCount::gib(64))
+            return table.error(*memory, table.named("memory") + " is " + size->text(),
+                               "Use 64M to 64G.");
+        sandbox.memory = *size;
+    }
+    return sandbox;
+}
+
+/// Only a name: it lies beside the manifest.
+Result<std::string> read_executable(const ManifestTable& root) {
+    const toml::node* node = root.find("executable");
+    if (!node) return std::string();
+    std::string name = BANGER_TRY(root.text("executable"));
+    const bool is_name = name.size() <= 64 && !name.starts_with('.') && !name.starts_with('-') &&
+                         std::ranges::all_of(name, [](char c) {
+                             return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                                    (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+                         });
+    if (!is_name || name.ends_with(".so") || name.ends_with(".toml"))
+        return root.error(*node, root.named("executable") + " is " + quoted(name),
+                          "Name a program beside the manifest: letters, digits, '.', '_' and '-'.");
+    return name;
+}
+
 Result<Manifest> read_manifest(const toml::table& table, std::string_view file) {
     const ManifestTable root(table, file, "");
-    BANGER_TRY(root.only_known(
-        {"name", "version", "summary", "roles", "privilege", "api_version", "settings"}));
+    BANGER_TRY(root.only_known({"name", "version", "summary", "roles", "privilege", "api_version",
+                                "settings", "executable", "sandbox"}));
     const std::string name_text = BANGER_TRY(root.text("name"));
     Result<PluginName> name = PluginName::parse(name_text);
     if (!name) return root.error(*root.find("name"), name.error().message, name.error().remedy);
@@ -262,6 +339,13 @@ Result<Manifest> read_manifest(const toml::table& table, std::string_view file) 
                               std::to_string(BANGER_PLUGIN_API_VERSION) + ".");
     manifest.api_version = static_cast<std::uint32_t>(version);
     manifest.settings = BANGER_TRY(read_settings(root, file));
+    manifest.executable = BANGER_TRY(read_executable(root));
+    manifest.sandbox = BANGER_TRY(read_sandbox(root, file, manifest.settings));
+    if (manifest.privilege == Privilege::root)
+        for (const char* key : {"executable", "sandbox"})
+            if (const toml::node* extra = root.find(key))
+                return root.error(*extra, root.named(key) + " is not for a plugin that needs root",
+                                  "It is a library, and runs in bangerd-root.");
     return manifest;
 }
 
@@ -285,6 +369,33 @@ Result<Manifest> parse_manifest(std::string_view text, std::string_view file) {
                          std::string(failure.description()),
                      "Correct the manifest; it is TOML.");
     }
+}
+
+Result<std::vector<std::string>> resolve_paths(const std::vector<std::string>& declared,
+                                               const Settings& settings) {
+    std::vector<std::string> paths;
+    for (const std::string& path : declared) {
+        const std::string_view key = key_of(path);
+        const auto setting = settings.find(key);
+        if (key.empty() || setting == settings.end()) {
+            paths.push_back(path);
+            continue;
+        }
+        Words written;
+        if (const std::string* one = std::get_if<std::string>(&setting->second))
+            written.push_back(*one);
+        else if (const Words* list = std::get_if<Words>(&setting->second))
+            written = *list;
+        for (std::string& word : written) {
+            if (word.empty()) continue;
+            if (!is_plain_path(word))
+                return Error(Errc::invalid_argument,
+                             quoted(key) + " is " + quoted(word) + ", which is no absolute path",
+                             "Begin it with a slash, and leave \"..\" out.");
+            paths.push_back(std::move(word));
+        }
+    }
+    return paths;
 }
 
 Result<Settings> check_settings(const Manifest& manifest, const Settings& written) {

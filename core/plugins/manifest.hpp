@@ -29,6 +29,10 @@
 ///     type = "string"
 ///     default = "10.0.2.15"
 ///     description = "what every guest has behind its own translator"
+///
+///     [sandbox]
+///     read = ["/srv/images", "{folder}"]
+///     network = true
 namespace banger {
 
 enum class Privilege {
@@ -52,6 +56,16 @@ struct SettingSchema {
 };
 using SettingsSchema = std::map<std::string, SettingSchema, std::less<>>;
 
+/// What a plugin asks for that does not run in bangerd (core/plugin_host): everything else is taken
+/// from it. For one that runs there it says nothing.
+struct Sandbox {
+    /// Files and folders: absolute paths, or "{KEY}" for those in a setting of the user's.
+    std::vector<std::string> read;
+    std::vector<std::string> write;  ///< folders, the same way
+    bool network = false;            ///< core makes web calls for it
+    ByteCount memory = ByteCount::gib(1);
+};
+
 struct Manifest {
     PluginName name;
     std::string version;
@@ -60,11 +74,20 @@ struct Manifest {
     Privilege privilege = Privilege::none;
     std::uint32_t api_version = 0;
     SettingsSchema settings;
+    /// The name of a program beside the manifest, instead of a library; it always has a process of
+    /// its own.
+    std::string executable = {};
+    Sandbox sandbox = {};
 };
 
 /// Reads a manifest. `file` is for messages only. Errc::corrupt for what is not TOML,
 /// Errc::invalid_argument for everything else; the message begins with "FILE:LINE: ".
 Result<Manifest> parse_manifest(std::string_view text, std::string_view file);
+
+/// The paths of a sandbox with those of the settings in the place of their keys. An empty setting
+/// gives none. Errc::invalid_argument for a setting that holds no absolute path.
+Result<std::vector<std::string>> resolve_paths(const std::vector<std::string>& declared,
+                                               const Settings& settings);
 
 /// Checks what the user wrote in `[plugin.NAME]` and fills in the defaults. The message names the
 /// key as the user knows it ("plugin.net-user.guest_address"); the caller, who knows file and line,

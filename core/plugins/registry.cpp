@@ -1,11 +1,20 @@
 #include "core/plugins/registry.hpp"
 
-#include <algorithm>
-#include <deque>
-#include <mutex>
+#include <sys/stat.h>
 
+#include <algorithm>
+#include <cstdlib>
+#include <deque>
+#include <list>
+#include <mutex>
+#include <set>
+#include <thread>
+
+#include "core/base/file.hpp"
 #include "core/base/names.hpp"
+#include "core/plugin_host/landlock.hpp"
 #include "core/plugins/no_dns.hpp"
+#include "core/plugins/unavailable.hpp"
 #include "core/remote/proxies.hpp"
 
 namespace banger {
@@ -18,26 +27,68 @@ constexpr std::chrono::minutes stuck_after{2};
 /// One plugin that has a manifest. Members in the order in which they need each other.
 struct Entry {
     Manifest manifest;
-    std::optional<PluginFiles> files;  ///< nothing when it is built in
-    PluginFactory factory;             ///< empty when it is a library
-    std::optional<Library> library;
-    std::optional<Refusal> refusal;
-    std::unique_ptr<PluginHost> host;
-    std::unique_ptr<CallTracker> tracker;
-    std::optional<LoadedPlugin> plugin;
-    std::unique_ptr<remote::RemotePlugin> remote;  ///< instead of `plugin`, for one that needs root
-    std::unique_ptr<TrackedRoles> tracked;
-    std::vector<Role> fills;
-    std::string digest;  ///< of the library, once somebody asked: a start does not wait for it
+    std::optional<PluginFiles> files = {};  ///< nothing when it is built in
+    PluginFactory factory = {};             ///< empty when it is a library
+    std::optional<Library> library = {};
+    std::optional<Refusal> refusal = {};
+    bool is_third_party = false;
+    std::unique_ptr<std::mutex> loading = std::make_unique<std::mutex>();  ///< taken before mutex
+    bool is_probed = false;                                                ///< of a hosted one
+    std::unique_ptr<PluginHost> host = {};
+    std::unique_ptr<plugin_host::HostedPlugin> hosted = {};  ///< instead of `library` and `plugin`
+    std::unique_ptr<CallTracker> tracker = {};
+    std::optional<LoadedPlugin> plugin = {};
+    std::unique_ptr<remote::RemotePlugin> remote =
+        {};  ///< instead of `plugin`, for one that needs root
+    std::unique_ptr<TrackedRoles> tracked = {};
+    std::vector<Role> fills = {};
+    std::string digest = {};  ///< of the library, once somebody asked: a start does not wait for it
 
     [[nodiscard]] bool has_role(Role role) const {
         return std::ranges::find(manifest.roles, role) != manifest.roles.end();
     }
     [[nodiscard]] std::string file() const { return files ? files->library : "built in"; }
+    [[nodiscard]] bool is_hosted() const { return is_third_party || !manifest.executable.empty(); }
 };
 
 std::string seconds_text(std::chrono::nanoseconds time) {
     return std::to_string(std::chrono::duration_cast<std::chrono::seconds>(time).count()) + " s";
+}
+
+/// Without links; nothing where there is nothing.
+std::optional<std::string> real_path(const std::string& path) {
+    const std::unique_ptr<char, decltype(&std::free)> real(::realpath(path.c_str(), nullptr),
+                                                           &std::free);
+    if (!real) return std::nullopt;
+    return std::string(real.get());
+}
+
+/// Changes whenever somebody replaces the file.
+std::string identity_of(const UniqueFd& file) {
+    struct stat status {};
+    if (::fstat(file.get(), &status) != 0) return {};
+    return std::to_string(status.st_ino) + " " + std::to_string(status.st_size) + " " +
+           std::to_string(status.st_ctim.tv_sec) + "." + std::to_string(status.st_ctim.tv_nsec);
+}
+
+/// Whether `path` is the folder or lies in it.
+bool is_beneath(const std::string& path, const std::string& folder) {
+    return path == folder || folder == "/" || path.starts_with(folder + "/");
+}
+
+/// What plugins of third parties are kept from on this kernel.
+Check confinement_check() {
+    const int version = plugin_host::landlock_version();
+    if (version > 0)
+        return {"plugin host", CheckStatus::pass,
+                "third parties' plugins are confined (Landlock " + std::to_string(version) +
+                    ", seccomp)",
+                ""};
+    return {"plugin host", CheckStatus::warn,
+            "this kernel has no Landlock: third parties' plugins can read and write the owner's "
+            "files",
+            "Boot a kernel with CONFIG_SECURITY_LANDLOCK and landlock in its lsm= list, or run "
+            "banger with --safe-mode."};
 }
 
 std::string call_text(const PluginCall& call) {
@@ -57,6 +108,8 @@ std::string_view to_string(PluginStatus status) {
             return "root-only";
         case PluginStatus::refused:
             return "refused";
+        case PluginStatus::quarantined:
+            return "quarantined";
     }
     return "";
 }
@@ -71,6 +124,8 @@ struct Registry::State {
     std::vector<Refusal> refusals;                ///< of what has no manifest that could be read
     std::shared_ptr<remote::Client> root_client;  ///< made when the first plugin needs it
     NoDns no_dns_plugin;
+    std::list<Unavailable> stand_ins;
+    std::set<std::string, std::less<>> third_party_refusals;
     Roles chosen;
     std::vector<std::pair<PluginName, ImageSource*>> image_sources;
 
@@ -86,39 +141,50 @@ struct Registry::State {
     Result<void> load(Entry& entry);
     Result<Settings> settings_of(const Manifest& manifest) const;
     Result<Roles> load_here(Entry& entry);
+    Result<void> load_hosted(Entry& entry);
+    Result<void> prepare_hosted(Entry& entry);
+    Result<std::vector<std::string>> opened_paths(const std::vector<std::string>& declared,
+                                                  const Settings& settings) const;
+    void probe_hosted();
+    [[nodiscard]] bool is_third_party(std::string_view name);
+    void add_folder(const std::string& folder, bool is_third_party,
+                    std::map<std::string, Entry>& found);
     Result<Roles> reach_in_root(Entry& entry);
     void open_library(Entry& entry);
     Refusal& refuse(Entry& entry, const Error& error);
     [[nodiscard]] CallHooks hooks() const;
     static PluginInfo info_of(Entry& entry);
+    static void add_hosted(const Entry& entry, PluginInfo& info);
 };
+
+void Registry::State::add_folder(const std::string& folder, bool is_third_party,
+                                 std::map<std::string, Entry>& found) {
+    for (Admission<PluginFiles>& files : find_plugins(folder, options.owner)) {
+        if (!files) {
+            if (is_third_party) third_party_refusals.insert(files.refusal().name);
+            refusals.push_back(files.refusal());
+            continue;
+        }
+        const std::string name = files->manifest.name.str();
+        Entry entry{.manifest = files->manifest,
+                    .files = std::move(*files),
+                    .is_third_party = is_third_party};
+        if (is_third_party && options.is_safe_mode)
+            entry.refusal = Refusal{name, entry.file(), "bangerd is in safe mode",
+                                    "Restart bangerd without --safe-mode to use it again."};
+        found.emplace(name, std::move(entry));
+    }
+}
 
 void Registry::State::find_all() {
     std::map<std::string, Entry> found;
     for (const BuiltInPlugin& plugin : options.built_in)
         found.emplace(plugin.manifest.name.str(),
-                      Entry{plugin.manifest, {}, plugin.make, {}, {}, {}, {}, {}, {}, {}, {}, {}});
+                      Entry{.manifest = plugin.manifest, .factory = plugin.make});
     for (const std::string& folder : options.folders)
-        for (Admission<PluginFiles>& files : find_plugins(folder, options.owner)) {
-            if (!files) {
-                refusals.push_back(files.refusal());
-                continue;
-            }
-            const std::string name = files->manifest.name.str();
-            Manifest manifest = files->manifest;
-            found.emplace(name, Entry{std::move(manifest),
-                                      std::move(*files),
-                                      {},
-                                      {},
-                                      {},
-                                      {},
-                                      {},
-                                      {},
-                                      {},
-                                      {},
-                                      {},
-                                      {}});
-        }
+        add_folder(folder, false, found);
+    for (const std::string& folder : options.third_party_folders)
+        add_folder(folder, true, found);
     for (auto& [name, entry] : found)
         entries.push_back(std::move(entry));
     // An earlier folder's good plugin does not make a later folder's bad one of that name matter.
@@ -163,7 +229,7 @@ Refusal& Registry::State::refuse(Entry& entry, const Error& error) {
 }
 
 void Registry::State::open_library(Entry& entry) {
-    if (!entry.files || entry.library || entry.refusal ||
+    if (!entry.files || entry.library || entry.refusal || entry.is_hosted() ||
         entry.manifest.privilege == Privilege::root)
         return;
     Admission<Library> library = Library::open(*entry.files);
@@ -182,8 +248,11 @@ CallHooks Registry::State::hooks() const {
     return hooks;
 }
 
-/// Loads what is not loaded yet. The caller holds the mutex.
+/// Loads what is not loaded yet.
 Result<void> Registry::State::load(Entry& entry) {
+    const std::lock_guard loading(*entry.loading);
+    if (entry.is_hosted()) return load_hosted(entry);
+    const std::lock_guard lock(mutex);
     const PluginName& name = entry.manifest.name;
     if (entry.tracked) return ok();
     const Roles roles = BANGER_TRY(
@@ -242,6 +311,126 @@ Result<Roles> Registry::State::load_here(Entry& entry) {
     return entry.plugin->roles();
 }
 
+/// The declared paths of a sandbox, less what does not exist: none may lead to what is banger's
+/// own.
+Result<std::vector<std::string>> Registry::State::opened_paths(
+    const std::vector<std::string>& declared, const Settings& settings) const {
+    std::vector<std::string> own = options.folders;
+    own.insert(own.end(), options.third_party_folders.begin(), options.third_party_folders.end());
+    for (const std::string& folder :
+         {options.own_folders.state, options.own_folders.cache, options.own_folders.run})
+        own.push_back(parent_path(folder));
+    std::vector<std::string> paths = BANGER_TRY(resolve_paths(declared, settings));
+    std::vector<std::string> opened;
+    for (const std::string& path : paths) {
+        const std::optional<std::string> real = real_path(path);
+        if (!real) continue;
+        for (const std::string& each : own) {
+            const std::string folder = real_path(each).value_or(each);
+            if (is_beneath(*real, folder) || is_beneath(folder, *real))
+                return Error(Errc::permission_denied,
+                             "it asks for " + quoted(path) + ", where banger's own " +
+                                 quoted(folder) + " is",
+                             "Give it a folder elsewhere; its author must not ask for that one.");
+        }
+        opened.push_back(*real);
+    }
+    return opened;
+}
+
+/// Everything about a plugin with a process of its own but the process. The caller holds the mutex.
+Result<void> Registry::State::prepare_hosted(Entry& entry) {
+    if (entry.refusal) return entry.refusal->error();
+    if (entry.hosted) return ok();
+    const PluginName& name = entry.manifest.name;
+    if (entry.manifest.privilege == Privilege::root)
+        return refuse(entry, Error(Errc::unavailable,
+                                   "it needs root, and lies in a folder that is not banger's own",
+                                   "Only root can add such a plugin; docs/PLUGINS.md says how."))
+            .error();
+    Settings settings = BANGER_TRY(settings_of(entry.manifest));
+    Result<std::unique_ptr<PluginHost>> host =
+        PluginHost::create(name, options.own_folders, settings, options.log, http);
+    if (!host) return std::move(host).error().context("preparing the plugin " + name.str());
+    const Sandbox& sandbox = entry.manifest.sandbox;
+    Result<std::vector<std::string>> read = opened_paths(sandbox.read, settings);
+    if (!read) return refuse(entry, read.error()).error();
+    Result<std::vector<std::string>> write = opened_paths(sandbox.write, settings);
+    if (!write) return refuse(entry, write.error()).error();
+    for (const std::string& own :
+         {(*host)->state_folder(), (*host)->cache_folder(), (*host)->run_folder()})
+        write->push_back(own);
+    entry.host = std::move(*host);
+    PluginHost& gives = *entry.host;
+    plugin_host::HostedOptions hosted{
+        .recipe = {.program = options.plugin_host,
+                   .file = entry.files->library_fd.get(),
+                   .confine = {.name = name,
+                               .file = entry.files->library,
+                               .is_executable = !entry.manifest.executable.empty(),
+                               .read = std::move(*read),
+                               .write = std::move(*write),
+                               .memory = sandbox.memory},
+                   .start = {.name = name,
+                             .settings = std::move(settings),
+                             .state_folder = gives.state_folder(),
+                             .cache_folder = gives.cache_folder(),
+                             .run_folder = gives.run_folder(),
+                             .has_network = sandbox.network},
+                   .log = [&gives](LogLevel level,
+                                   std::string_view line) { gives.log(level, line); }},
+        .roles = entry.manifest.roles,
+        .web = sandbox.network ? &gives : nullptr,
+        .patience = options.patience,
+        // Where no plugin has a folder: their names do not begin with a dot.
+        .crash_file = options.own_folders.state + "/.crashes/" + name.str(),
+        .identity = identity_of(entry.files->library_fd)};
+    entry.hosted = std::make_unique<plugin_host::HostedPlugin>(std::move(hosted));
+    return ok();
+}
+
+/// Without the mutex while the plugin has its say: others are not to wait for it. The caller holds
+/// entry.loading.
+Result<void> Registry::State::load_hosted(Entry& entry) {
+    std::unique_lock lock(mutex);
+    if (entry.tracked) return ok();
+    BANGER_TRY(prepare_hosted(entry));
+    const PluginName& name = entry.manifest.name;
+    if (!entry.tracker) entry.tracker = std::make_unique<CallTracker>(name.str(), hooks());
+    lock.unlock();
+    const Roles roles = BANGER_TRY(entry.hosted->open());
+    auto tracked = std::make_unique<TrackedRoles>(roles, *entry.tracker);
+    if (options.on_load) BANGER_TRY(options.on_load(name, tracked->roles()));
+    lock.lock();
+    entry.tracked = std::move(tracked);
+    return ok();
+}
+
+/// Looks at the doors of hosted plugins that nobody has looked at, all at once.
+void Registry::State::probe_hosted() {
+    std::vector<std::jthread> probes;
+    const std::lock_guard lock(mutex);
+    for (Entry& entry : entries) {
+        if (!entry.is_hosted() || entry.is_probed || entry.refusal) continue;
+        // A mistake of the user's is told when the plugin is used.
+        if (!prepare_hosted(entry)) continue;
+        entry.is_probed = true;
+        probes.emplace_back([this, &entry] {
+            const Result<void> fits = entry.hosted->probe();
+            const std::lock_guard again(mutex);
+            // Roles that somebody has stay: their calls fail by themselves.
+            if (!fits && !entry.refusal)
+                entry.refusal = Refusal{entry.manifest.name.str(), entry.file(),
+                                        fits.error().message, fits.error().remedy};
+        });
+    }
+}
+
+bool Registry::State::is_third_party(std::string_view name) {
+    const Entry* entry = find(name);
+    return entry != nullptr ? entry->is_hosted() : third_party_refusals.contains(name);
+}
+
 /// A plugin that needs root: never opened here. Its settings are the root-owned ones of the
 /// installation, not this process'.
 Result<Roles> Registry::State::reach_in_root(Entry& entry) {
@@ -265,7 +454,6 @@ Result<Roles> Registry::State::reach_in_root(Entry& entry) {
 }
 
 Result<Entry*> Registry::State::load(std::string_view name, Role role) {
-    const std::lock_guard lock(mutex);
     Entry* entry = find(name);
     if (!entry) {
         const auto refusal = std::ranges::find(refusals, name, &Refusal::name);
@@ -294,6 +482,10 @@ Result<Roles> Registry::State::choose_one(Role role, const std::string& name) {
                      "no plugin is chosen for the role " + std::string(to_string(role)),
                      "Name one in [plugins] of the configuration.");
     Result<Entry*> entry = load(name, role);
+    if (!entry && is_third_party(name) && entry.error().code != Errc::invalid_argument) {
+        if (options.log) options.log(LogLevel::error, name, entry.error().text());
+        return stand_ins.emplace_back(entry.error()).roles();
+    }
     if (!entry)
         return std::move(entry).error().context("loading the plugin for the role " +
                                                 std::string(to_string(role)));
@@ -315,6 +507,24 @@ Result<void> Registry::State::choose() {
     return ok();
 }
 
+void Registry::State::add_hosted(const Entry& entry, PluginInfo& info) {
+    if (!entry.hosted) return;
+    const plugin_host::Health health = entry.hosted->health();
+    info.runs_in = "banger-plugin-host";
+    if (entry.tracked) info.status = PluginStatus::loaded;
+    if (entry.host) info.settings = entry.host->settings();
+    if (health.trouble && !health.is_quarantined) {
+        info.status = PluginStatus::refused;
+        info.refusal =
+            Refusal{info.name, info.file, health.trouble->message, health.trouble->remedy};
+    }
+    if (!health.is_quarantined) return;
+    info.status = PluginStatus::quarantined;
+    info.refusal =
+        Refusal{info.name, info.file, "it crashed too often, last: " + health.last_crash,
+                "Install a corrected one, or let it try again: banger plugin retry " + info.name};
+}
+
 PluginInfo Registry::State::info_of(Entry& entry) {
     PluginInfo info;
     info.name = entry.manifest.name.str();
@@ -332,6 +542,7 @@ PluginInfo Registry::State::info_of(Entry& entry) {
             entry.files->owner_uid == 0 ? "root" : "uid " + std::to_string(entry.files->owner_uid);
     }
     info.refusal = entry.refusal;
+    if (entry.is_hosted()) info.sandbox = entry.manifest.sandbox;
     info.settings_schema = entry.manifest.settings;
     if (entry.refusal) {
         info.status = PluginStatus::refused;
@@ -339,6 +550,8 @@ PluginInfo Registry::State::info_of(Entry& entry) {
         info.status = entry.tracked ? PluginStatus::loaded : PluginStatus::root_only;
         info.runs_in = "bangerd-root";
         if (entry.remote) info.settings = entry.remote->description().settings;
+    } else if (entry.is_hosted()) {
+        add_hosted(entry, info);
     } else if (entry.tracked) {
         info.status = PluginStatus::loaded;
         info.runs_in = "bangerd";
@@ -384,7 +597,25 @@ Result<ImageSource*> Registry::image_source(std::string_view name) {
     return BANGER_TRY(state_->load(name, Role::image_source))->tracked->roles().image_source;
 }
 
+bool Registry::is_hosted(std::string_view name) const { return state_->is_third_party(name); }
+
+std::optional<Error> Registry::why_away(std::string_view name) {
+    Entry* const entry = state_->find(name);
+    if (entry == nullptr) {
+        const auto refusal = std::ranges::find(state_->refusals, name, &Refusal::name);
+        if (refusal != state_->refusals.end()) return refusal->error();
+        return Error(Errc::not_found, "the plugin " + quoted(name) + " is not installed",
+                     "Install it again; what it made is still there.");
+    }
+    const std::lock_guard lock(state_->mutex);
+    if (entry->refusal) return entry->refusal->error();
+    if (!entry->hosted || !entry->hosted->health().is_quarantined) return std::nullopt;
+    return Error(Errc::unavailable, "the plugin " + quoted(name) + " is in quarantine",
+                 "See `banger plugin info " + std::string(name) + "`.");
+}
+
 std::vector<PluginInfo> Registry::list() {
+    state_->probe_hosted();
     const std::lock_guard lock(state_->mutex);
     std::vector<PluginInfo> rows;
     for (Entry& entry : state_->entries) {
@@ -414,6 +645,15 @@ Result<PluginInfo> Registry::info(std::string_view name) {
                  near ? "Did you mean " + *near + "?" : "See `banger plugin list`.");
 }
 
+Result<void> Registry::retry(std::string_view name) {
+    const std::string known = BANGER_TRY(info(name)).name;
+    const std::lock_guard lock(state_->mutex);
+    Entry* const entry = state_->find(known);
+    if (entry != nullptr && entry->hosted) return entry->hosted->forgive();
+    return Error(Errc::unsupported, quoted(name) + " has no process of its own",
+                 "Restart bangerd, which looks at every plugin anew.");
+}
+
 std::vector<PluginCall> Registry::calls_older_than(std::chrono::nanoseconds age) const {
     const std::lock_guard lock(state_->mutex);
     const std::chrono::steady_clock::time_point limit = std::chrono::steady_clock::now() - age;
@@ -428,7 +668,9 @@ std::vector<PluginCall> Registry::calls_older_than(std::chrono::nanoseconds age)
 
 std::vector<Check> Registry::checks(std::stop_token stop) {
     std::vector<Check> rows;
+    bool has_hosted = false;
     for (const PluginInfo& plugin : list()) {
+        has_hosted = has_hosted || plugin.sandbox;
         Check row{"plugin " + plugin.name, CheckStatus::pass,
                   std::string(to_string(plugin.status)) + ", version " + plugin.version, ""};
         if (plugin.refusal) {
@@ -438,6 +680,7 @@ std::vector<Check> Registry::checks(std::stop_token stop) {
         }
         rows.push_back(std::move(row));
     }
+    if (has_hosted) rows.push_back(confinement_check());
     for (const PluginCall& call : calls_older_than(stuck_after))
         rows.push_back(
             {"plugin " + call.plugin, CheckStatus::warn,

@@ -14,6 +14,7 @@
 #include "banger/plugin.hpp"
 #include "banger/result.hpp"
 #include "banger/values.hpp"
+#include "core/plugin_host/hosted_plugin.hpp"
 #include "core/plugins/host.hpp"
 #include "core/plugins/loader.hpp"
 #include "core/plugins/manifest.hpp"
@@ -58,6 +59,15 @@ struct RegistryOptions {
     /// Paths::root_socket: where bangerd-root serves the plugins that need root. Empty (user mode):
     /// such a plugin cannot be chosen.
     std::string root_socket = {};
+
+    /// Searched after `folders`. What lies there is not believed: it runs in a process of its own,
+    /// and whatever it does is no reason for bangerd not to start.
+    std::vector<std::string> third_party_folders = {};
+    /// Path of banger-plugin-host.
+    std::string plugin_host = {};
+    /// Third parties' plugins are left alone.
+    bool is_safe_mode = false;
+    plugin_host::Patience patience = {};
 };
 
 enum class PluginStatus {
@@ -65,8 +75,10 @@ enum class PluginStatus {
     available,  ///< could be loaded; no role asks for it
     root_only,  ///< runs in bangerd-root; never opened here
     refused,
+    quarantined,  ///< crashed too often in its process; no more are started
 };
-std::string_view to_string(PluginStatus status);  ///< "loaded", "available", "root-only", "refused"
+/// "loaded", "available", "root-only", "refused", "quarantined"
+std::string_view to_string(PluginStatus status);
 
 /// A row of `plugin list`, and all of `plugin info`. What a refusal came too early to know is
 /// empty.
@@ -77,12 +89,14 @@ struct PluginInfo {
     std::vector<Role> roles;
     std::vector<Role> fills;  ///< roles that this host's configuration gives it
     Privilege privilege = Privilege::none;
-    std::string runs_in;  ///< "bangerd", "bangerd-root"; empty when it runs nowhere
+    /// "bangerd", "bangerd-root", "banger-plugin-host"; empty when it runs nowhere.
+    std::string runs_in;
     std::string file;
     std::string digest;  ///< "sha256:…" of the library
     std::string owner;   ///< "root" or "uid 1000"
     PluginStatus status = PluginStatus::available;
-    std::optional<Refusal> refusal;
+    std::optional<Refusal> refusal;  ///< or what it is in quarantine for
+    std::optional<Sandbox> sandbox;  ///< what it asks for, when it has a process of its own
     SettingsSchema settings_schema;
     Settings settings;  ///< in effect; only when loaded
     std::vector<PluginCall> in_flight;
@@ -99,7 +113,8 @@ class Registry {
 public:
     /// Fails only for what the configuration names: a role that nothing fills, a plugin that is
     /// missing or refused (with the refusal's sentence), settings that do not fit its schema, a
-    /// `[plugin.NAME]` table for a plugin that does not exist.
+    /// `[plugin.NAME]` table for a plugin that does not exist. A third party's plugin that is there
+    /// and not to be had fails when it is called instead.
     static Result<std::unique_ptr<Registry>> open(RegistryOptions options);
     ~Registry();
     Registry(const Registry&) = delete;
@@ -112,6 +127,8 @@ public:
     [[nodiscard]] VmBackend& vm_backend();
     [[nodiscard]] const std::vector<std::pair<PluginName, ImageSource*>>& image_sources() const;
     [[nodiscard]] const RoleChoice& choice() const;
+    /// Whether the plugin is not believed, and runs in a process of its own.
+    [[nodiscard]] bool is_hosted(std::string_view name) const;
 
     // One machine's choice, by name. Loads the plugin if need be. Errc::not_found with the list of
     // those that fill the role, Errc::unavailable for a refused one, Errc::unsupported for one that
@@ -121,11 +138,19 @@ public:
     Result<VmBackend*> vm_backend(std::string_view name);
     Result<ImageSource*> image_source(std::string_view name);
 
+    /// Why a plugin that was there once is not to be had now: it is missing, refused, or in
+    /// quarantine. Nothing: it is there. Loads nothing and does not block.
+    [[nodiscard]] std::optional<Error> why_away(std::string_view name);
+
     /// Every plugin and every refusal, sorted by name. Opens the libraries that were not opened yet
-    /// (without making an instance), so that a door that does not fit shows.
+    /// (without making an instance), so that a door that does not fit shows; a third party's in a
+    /// process that ends afterwards.
     std::vector<PluginInfo> list();
     /// One of list(). Errc::not_found with the nearest name.
     Result<PluginInfo> info(std::string_view name);
+
+    /// Forgets the crashes of a plugin in quarantine. Errc::unsupported for one that can have none.
+    Result<void> retry(std::string_view name);
 
     /// Calls in flight for longer than `age`, oldest first.
     [[nodiscard]] std::vector<PluginCall> calls_older_than(std::chrono::nanoseconds age) const;

@@ -42,14 +42,23 @@ struct Package {
     std::string_view package;
 };
 constexpr Package packages[] = {
-    {"libarchive.so", "libarchive13"},    {"libcrypto.so", "libssl3"},
-    {"libcurl.so", "libcurl4"},           {"libdevmapper.so", "libdevmapper1.02.1"},
-    {"libext2fs.so", "libext2fs2"},       {"libfmt.so", "libfmt9"},
-    {"libldns.so", "libldns3"},           {"libmnl.so", "libmnl0"},
-    {"libnftables.so", "libnftables1"},   {"libspdlog.so", "libspdlog1.10"},
-    {"libsqlite3.so", "libsqlite3-0"},    {"libssl.so", "libssl3"},
-    {"libsystemd.so", "libsystemd0"},     {"libtomlplusplus.so", "libtomlplusplus3"},
-    {"libyaml-cpp.so", "libyaml-cpp0.7"}, {"libzstd.so", "libzstd1"},
+    {"libarchive.so", "libarchive13"},
+    {"libcrypto.so", "libssl3"},
+    {"libcurl.so", "libcurl4"},
+    {"libdevmapper.so", "libdevmapper1.02.1"},
+    {"libext2fs.so", "libext2fs2"},
+    {"libfmt.so", "libfmt9"},
+    {"libldns.so", "libldns3"},
+    {"libmnl.so", "libmnl0"},
+    {"libnftables.so", "libnftables1"},
+    {"libseccomp.so", "libseccomp2"},
+    {"libspdlog.so", "libspdlog1.10"},
+    {"libsqlite3.so", "libsqlite3-0"},
+    {"libssl.so", "libssl3"},
+    {"libsystemd.so", "libsystemd0"},
+    {"libtomlplusplus.so", "libtomlplusplus3"},
+    {"libyaml-cpp.so", "libyaml-cpp0.7"},
+    {"libzstd.so", "libzstd1"},
 };
 
 Error not_there(const std::string& path) {
@@ -211,12 +220,16 @@ Result<Release> find_release(const std::string& program) {
     release.plugins = library + "/plugins";
     release.agent = release.binaries + "/banger-vsock-agent";
     if (!path_exists(release.agent)) release.agent = library + "/banger-vsock-agent";
+    release.plugin_host = release.binaries + "/banger-plugin-host";
+    if (!path_exists(release.plugin_host)) release.plugin_host = library + "/banger-plugin-host";
     std::vector<std::string> files;
     for (const char* name : programs) {
         files.push_back(release.binaries + "/" + name);
         if (!path_exists(files.back())) return not_there(files.back());
     }
     if (!path_exists(release.agent)) return not_there(release.agent);
+    if (!path_exists(release.plugin_host)) return not_there(release.plugin_host);
+    files.push_back(release.plugin_host);
     if (!path_exists(release.plugins)) return not_there(release.plugins);
     release.manifests = BANGER_TRY(read_manifests(release.plugins));
     for (const Manifest& manifest : release.manifests)
@@ -232,6 +245,7 @@ std::vector<PlannedFile> plan_files(const Release& release, const Layout& layout
     for (const char* name : programs)
         files.push_back({layout.binaries + "/" + name, 0755, release.binaries + "/" + name, {}});
     files.push_back({layout.library + "/banger-vsock-agent", 0755, release.agent, {}});
+    files.push_back({layout.library + "/banger-plugin-host", 0755, release.plugin_host, {}});
     for (const Manifest& manifest : release.manifests)
         for (const char* suffix : {".so", ".toml"}) {
             const std::string name = "/" + manifest.name.str() + suffix;

@@ -15,6 +15,7 @@ namespace banger::system {
 struct Release {
     std::string binaries;  ///< folder of banger, bangerd, bangerd-root
     std::string agent;
+    std::string plugin_host;
     std::string plugins;  ///< folder
     std::vector<Manifest> manifests;
 };

@@ -203,6 +203,9 @@ Result<void> Daemon::Inside::open_plugins() {
         .built_in = {},
         .http = {},
         .root_socket = paths.root_socket,
+        .third_party_folders = options.third_party_folders,
+        .plugin_host = options.plugin_host,
+        .is_safe_mode = options.is_safe_mode,
     };
     registry = BANGER_TRY(Registry::open(std::move(wanted)));
     return ok();
@@ -225,7 +228,7 @@ void Daemon::Inside::open_machines(HostSize host) {
     const Paths& paths = options.paths;
     std::vector<NamedImageSource> sources;
     for (const auto& [name, source] : registry->image_sources())
-        sources.push_back({name.str(), source});
+        sources.push_back({name.str(), source, registry->is_hosted(name.str())});
     images = std::make_unique<ImageStore>(
         *store, std::move(sources),
         ImageStore::Places{paths.images, paths.kernels, paths.state + "/templates", paths.blobs});
@@ -305,7 +308,7 @@ Result<void> Daemon::Inside::open_server() {
     BANGER_TRY(server->add(
         system_interface({*registry, *store, *names, config, options.paths, started,
                           [this] { asio::post(io, [this] { begin_to_leave("asked to"); }); },
-                          scopes.get(), *images, *machines})));
+                          scopes.get(), *images, *machines, options.is_safe_mode})));
     if (options.listeners.empty()) {
         options.listeners.push_back(BANGER_TRY(rpc::listen_at(options.paths.socket)));
         // Somebody took its folder away: whoever comes next starts another, which needs our lock.

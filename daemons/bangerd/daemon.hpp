@@ -19,8 +19,11 @@ class Daemon {
 public:
     struct Options {
         Paths paths;
-        std::vector<std::string> plugin_folders;
-        std::string agent;  ///< path of the static banger-vsock-agent
+        std::vector<std::string> plugin_folders;  ///< banger's own
+        std::vector<std::string> third_party_folders = {};
+        std::string plugin_host = {};  ///< path of banger-plugin-host
+        bool is_safe_mode = false;     ///< third parties' plugins are left alone
+        std::string agent;             ///< path of the static banger-vsock-agent
         /// Leave after this long without a connection, a request or a machine; zero: never.
         std::chrono::milliseconds idle_after{0};
         /// Listening sockets that systemd passed; none: one is made at paths.socket.

@@ -44,6 +44,7 @@ struct SystemParts {
     const Scopes* scopes = nullptr;  ///< nothing where VMMs get none
     ImageStore& images;
     Machines& machines;
+    bool is_safe_mode = false;
 };
 rpc::Interface system_interface(SystemParts parts);
 

@@ -82,7 +82,14 @@ std::string find_agent(const std::string& here) {
     return path_exists(agent) ? agent : here + "/../lib/banger/banger-vsock-agent";
 }
 
-Result<std::unique_ptr<Daemon>> open_daemon(RunMode mode, std::chrono::milliseconds idle_after,
+/// In a build tree it lies beside us; installed, out of everybody's PATH.
+std::string find_plugin_host(const std::string& here) {
+    std::string program = here + "/banger-plugin-host";
+    return path_exists(program) ? program : here + "/../lib/banger/banger-plugin-host";
+}
+
+Result<std::unique_ptr<Daemon>> open_daemon(RunMode mode, bool is_safe_mode,
+                                            std::chrono::milliseconds idle_after,
                                             ServiceNotify notify,
                                             const std::shared_ptr<spdlog::logger>& log) {
     // Its unit names the owner. Without that it would run machines as root.
@@ -91,9 +98,13 @@ Result<std::unique_ptr<Daemon>> open_daemon(RunMode mode, std::chrono::milliseco
                      "Install it with `sudo banger system install --owner USER`.");
     const PathEnvironment environment = BANGER_TRY(PathEnvironment::from_process());
     const std::string here = own_folder();
+    const Paths paths = BANGER_TRY(find_paths(mode, environment));
     return Daemon::open({
-        .paths = BANGER_TRY(find_paths(mode, environment)),
+        .paths = paths,
         .plugin_folders = {here + "/../lib/banger/plugins"},
+        .third_party_folders = {paths.home + "/.local/lib/banger/plugins"},
+        .plugin_host = find_plugin_host(here),
+        .is_safe_mode = is_safe_mode,
         .agent = find_agent(here),
         .idle_after = idle_after,
         .listeners = BANGER_TRY(rpc::inherited_listeners()),
@@ -110,6 +121,8 @@ int main(int argc, char** argv) {
         "service systemd does.");
     bool is_user_mode = false;
     bool is_system_mode = false;
+    // The command asks for it that way, because it starts whatever bangerd is there.
+    bool is_safe_mode = ::getenv("BANGER_SAFE_MODE") != nullptr;  // NOLINT: no other thread yet
     int ready_fd = -1;
     std::uint32_t idle_seconds = 30;
     CLI::App& mode = *app.add_option_group("mode")->require_option(1);
@@ -120,6 +133,7 @@ int main(int argc, char** argv) {
     app.add_option("--idle-seconds", idle_seconds,
                    "leave when nothing runs for this long; 0: never")
         ->capture_default_str();
+    app.add_flag("--safe-mode", is_safe_mode, "leave plugins of third parties alone");
     app.set_version_flag("--version", "bangerd " + std::string(version().number) + " " +
                                           std::string(version().commit));
     CLI11_PARSE(app, argc, argv);
@@ -129,10 +143,10 @@ int main(int argc, char** argv) {
     const std::shared_ptr<spdlog::logger> log = make_log();
     ServiceNotify notify = ServiceNotify::from_environment();
     Result<std::unique_ptr<Daemon>> daemon =
-        is_system_mode
-            ? open_daemon(RunMode::system, std::chrono::seconds(0), std::move(notify), log)
-            : open_daemon(RunMode::user, std::chrono::seconds(idle_seconds), std::move(notify),
-                          log);
+        is_system_mode ? open_daemon(RunMode::system, is_safe_mode, std::chrono::seconds(0),
+                                     std::move(notify), log)
+                       : open_daemon(RunMode::user, is_safe_mode,
+                                     std::chrono::seconds(idle_seconds), std::move(notify), log);
     if (!daemon) {
         log->error(daemon.error().text());
         tell(ready_fd, daemon.error().text());

@@ -10,6 +10,7 @@
 #include "core/config/sizing.hpp"
 #include "core/protocol/artifact.hpp"
 #include "core/protocol/artifact_fields.hpp"
+#include "core/protocol/plugin_fields.hpp"
 #include "core/protocol/system.hpp"
 #include "core/protocol/system_fields.hpp"
 #include "daemons/bangerd/interfaces.hpp"
@@ -173,6 +174,17 @@ rpc::Interface system_interface(SystemParts parts) {
         "Plugins", {},
         [parts](const protocol::NoParameters&, Reporter<protocol::PluginsReply>&)
             -> Result<protocol::PluginsReply> { return list_plugins(parts.registry); });
+    system.job<protocol::RetryPlugin, protocol::NoReply>(
+        "RetryPlugin", {},
+        [parts](const protocol::RetryPlugin& wanted,
+                Reporter<protocol::NoReply>&) -> Result<protocol::NoReply> {
+            BANGER_TRY(parts.registry.retry(wanted.plugin));
+            return protocol::NoReply{};
+        });
+    system.method<protocol::NoParameters, protocol::SafeModeReply>(
+        "SafeMode", [parts](const protocol::NoParameters&) -> Result<protocol::SafeModeReply> {
+            return protocol::SafeModeReply{parts.is_safe_mode};
+        });
     system.job<protocol::NoParameters, protocol::DiskUsageReply>(
         "DiskUsage", {.deadline = 60s},
         [parts](const protocol::NoParameters&, Reporter<protocol::DiskUsageReply>&)

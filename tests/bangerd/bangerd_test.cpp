@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -27,6 +28,7 @@ namespace {
 using namespace std::chrono_literals;
 using namespace protocol;
 using client::Connection;
+using ::testing::HasSubstr;
 
 constexpr const char* all_fake =
     "[plugins]\nnetwork = \"fake\"\ndns = \"fake\"\nstorage = \"fake\"\nvm_backend = \"fake\"\n"
@@ -535,6 +537,57 @@ TEST_F(Bangerd, AnImageInUseIsNotDeletedAndSaysByWhom) {
     EXPECT_TRUE(
         daemon.call<DeleteImageReply>("io.banger.Image.Delete", NamedArtifact{"fake-small"}));
     EXPECT_EQ(*list_folder(folder_ / "state/banger/images"), std::vector<std::string>{});
+}
+
+/// A source in Python among the owner's plugins, and an image of its. However often it crashes, it
+/// keeps nobody from the other source.
+TEST_F(Bangerd, AThirdPartysImageIsPulledAndItsCrashesAreNobodysTrouble) {
+    const std::string plugins = folder_ / "home/.local/lib/banger/plugins";
+    ASSERT_TRUE(ensure_folder(plugins, 0755));
+    const auto put = [&](const std::string& name, const std::string& text) {
+        ASSERT_TRUE(write_file_atomic(plugins + "/" + name, text, 0755));
+    };
+    for (const char* name : {"image-py", "image-py.toml"})
+        put(name, *read_file(std::string(PYTHON_IMAGE_SOURCE "/") + name, ByteCount::kib(64)));
+    ASSERT_TRUE(ensure_folder(folder_ / "images/tree/etc", 0755));
+    ASSERT_TRUE(write_file_atomic(folder_ / "images/tree/etc/hostname", "py\n", 0644));
+    Command tar;
+    tar.program = *find_program("tar");
+    tar.arguments = {"-C", folder_ / "images/tree", "-cf", folder_ / "images/small.tar", "."};
+    ASSERT_TRUE(run_command(tar, 30s, ByteCount::kib(64), {})->status.is_success());
+    std::string text = all_fake;
+    text.replace(text.find("[\"fake\"]"), 8, "[\"image-py\", \"fake\"]");
+    ASSERT_TRUE(write_file_atomic(
+        folder_ / "config/banger/config.toml",
+        text + "[plugin.image-py]\nfolder = \"" + folder_ / "images" + "\"\n", 0600));
+    ASSERT_EQ(start(), "ready\n");
+    Connection daemon = connect();
+    const auto pull = [&](const char* reference) {
+        return daemon.call<PullImageReply>("io.banger.Image.Pull",
+                                           PullArtifact{reference, {}, false}, {.timeout = 60s});
+    };
+    const Result<PullImageReply> made = pull("py:small");
+    ASSERT_TRUE(made) << made.error().text();
+    const auto status = [&] {
+        const Result<PluginsReply> all =
+            daemon.call<PluginsReply>("io.banger.System.Plugins", NoParameters{}, {.timeout = 60s});
+        for (const PluginInfo& plugin : all ? all->plugins : std::vector<PluginInfo>{})
+            if (plugin.name == "image-py") return plugin.status + " in " + plugin.runs_in;
+        return std::string("not there");
+    };
+    EXPECT_EQ(status(), "loaded in banger-plugin-host");
+
+    daemon_->terminate(10s);
+    put("image-py", "#!/bin/sh\nkill -SEGV $$\n");
+    ASSERT_EQ(start(), "ready\n");
+    daemon = connect();
+    for (int i = 0; i < 4; ++i) {
+        const Result<PullImageReply> pulled = pull("py:other");
+        ASSERT_FALSE(pulled);
+        EXPECT_THAT(pulled.error().message, HasSubstr("the plugin image-py")) << "its own fault";
+    }
+    EXPECT_EQ(status(), "quarantined in banger-plugin-host");
+    EXPECT_TRUE(pull("fake:large"));
 }
 
 TEST_F(Bangerd, TwoPullsOfOneImageDoTheWorkOnce) {

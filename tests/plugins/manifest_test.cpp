@@ -157,6 +157,50 @@ INSTANTIATE_TEST_SUITE_P(
         BadManifest{"key_twice", "version = \"0.1.0\"", "name = \"again\"", "m.toml:2: ", "TOML"}),
     [](const auto& row) { return std::string(row.param.name); });
 
+/// The good one with a program and a sandbox.
+Result<Manifest> with_sandbox(const std::string& sandbox,
+                              const std::string& executable = "net-user.py") {
+    return parse_manifest(
+        replaced(good, "api_version = 1", "api_version = 1\nexecutable = \"" + executable + "\"") +
+            "[sandbox]\n" + sandbox,
+        "m.toml");
+}
+
+TEST(manifest, a_sandbox_is_what_it_asks_for) {
+    const Result<Manifest> manifest = with_sandbox(
+        "read = [\"/srv/images\", \"{names}\"]\nwrite = [\"{mode}\"]\nnetwork = true\n"
+        "memory = \"128M\"\n");
+    ASSERT_TRUE(manifest) << manifest.error().text();
+    EXPECT_EQ(manifest->executable, "net-user.py");
+    EXPECT_TRUE(manifest->sandbox.network);
+    EXPECT_EQ(manifest->sandbox.memory, ByteCount::mib(128));
+    const Settings settings{{"names", std::vector<std::string>{"/a", "", "/b/c"}},
+                            {"mode", std::string("../x")}};
+    const Result<std::vector<std::string>> read = resolve_paths(manifest->sandbox.read, settings);
+    ASSERT_TRUE(read) << read.error().text();
+    EXPECT_EQ(*read, (std::vector<std::string>{"/srv/images", "/a", "/b/c"}));
+    EXPECT_EQ(resolve_paths(manifest->sandbox.write, settings).error().code,
+              Errc::invalid_argument);
+    const Result<Manifest> plain = parse_manifest(good, "m.toml");
+    EXPECT_EQ(plain->executable, "");
+    EXPECT_FALSE(plain->sandbox.network);
+}
+
+TEST(manifest, a_sandbox_that_is_wrong_is_refused) {
+    for (const char* sandbox :
+         {"reed = []", "read = [\"srv\"]", "read = [\"/srv/../etc\"]", "read = [\"{nothing}\"]",
+          "write = [\"{ports}\"]", "write = [\"/a\\u0007\"]", "network = 1", "memory = \"1M\"",
+          "memory = 5", "read = \"/a\""}) {
+        const Result<Manifest> manifest = with_sandbox(sandbox);
+        ASSERT_FALSE(manifest) << sandbox;
+        EXPECT_THAT(manifest.error().message, HasSubstr("sandbox.")) << sandbox;
+        EXPECT_FALSE(manifest.error().remedy.empty()) << sandbox;
+    }
+    for (const char* executable : {"../sh", "/bin/sh", "-c", ".hidden", "a b", "x.so", "x.toml"})
+        EXPECT_FALSE(with_sandbox("", executable)) << executable;
+    EXPECT_FALSE(parse_manifest(replaced(good, "\"none\"", "\"root\"") + "[sandbox]\n", "m.toml"));
+}
+
 TEST(manifest, hostile_bytes_are_refused) {
     EXPECT_FALSE(parse_manifest("", "f"));
     EXPECT_FALSE(parse_manifest(std::string_view("\0\0\0", 3), "f"));

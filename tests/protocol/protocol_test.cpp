@@ -4,6 +4,7 @@
 #include "core/protocol/artifact_fields.hpp"
 #include "core/protocol/catalog_fields.hpp"
 #include "core/protocol/exec_fields.hpp"
+#include "core/protocol/plugin_fields.hpp"
 #include "core/protocol/system_fields.hpp"
 #include "core/protocol/vm_fields.hpp"
 #include "core/rpc/idl.hpp"
@@ -97,6 +98,8 @@ TEST(Protocol, SystemIsAsItsTextSays) {
     Interface system("io.banger.System", varlink::io_banger_System);
     declare<rpc::Nothing, SystemInfoReply>(system, "Info");
     declare<rpc::Nothing, PluginsReply>(system, "Plugins");
+    declare<RetryPlugin, NoReply>(system, "RetryPlugin");
+    declare<rpc::Nothing, SafeModeReply>(system, "SafeMode");
     declare<rpc::Nothing, DiskUsageReply>(system, "DiskUsage");
     declare<rpc::Nothing, DoctorReply>(system, "Doctor");
     declare<rpc::Nothing, NoReply>(system, "Exit");

@@ -29,7 +29,8 @@ mode_t mode_of(const std::string& path) {
 class Installation : public ::testing::Test {
 protected:
     void SetUp() override {
-        for (const char* name : {"banger", "bangerd", "bangerd-root", "banger-vsock-agent"})
+        for (const char* name :
+             {"banger", "bangerd", "bangerd-root", "banger-vsock-agent", "banger-plugin-host"})
             put("tree/bin/" + std::string(name), std::string(name) + " v1");
         for (const char* name : {"net-bridge", "fake"}) {
             put("tree/lib/banger/plugins/" + std::string(name) + ".so", "library");
@@ -92,7 +93,7 @@ TEST_F(Installation, PutsEveryFileWhereItBelongs) {
             "/etc/systemd/system/bangerd.socket", "/etc/systemd/system/bangerd.socket.d/owner.conf",
             "/etc/tmpfiles.d/banger.conf", "/etc/udev/rules.d/59-banger.rules",
             "/usr/local/bin/banger", "/usr/local/bin/bangerd", "/usr/local/bin/bangerd-root",
-            "/usr/local/lib/banger/banger-vsock-agent",
+            "/usr/local/lib/banger/banger-plugin-host", "/usr/local/lib/banger/banger-vsock-agent",
             "/usr/local/lib/banger/plugins/net-bridge.so",
             "/usr/local/lib/banger/plugins/net-bridge.toml"));
     EXPECT_EQ(mode_of(layout_.binaries + "/bangerd"), 0755u);
