@@ -142,6 +142,13 @@ Result<Machines::Roles3> Machines::roles_of(const VmRecord& vm) {
     return roles;
 }
 
+std::optional<std::string> Machines::why_unavailable(const VmRecord& vm) const {
+    for (const PluginName* plugin : {&vm.backend, &vm.network, &vm.storage})
+        if (const std::optional<Error> why = parts_.registry.why_away(plugin->str()))
+            return why->message;
+    return std::nullopt;
+}
+
 // ---- making ------------------------------------------------------------------------------------
 
 Result<CreatePlan> Machines::plan(const CreateRequest& request) {

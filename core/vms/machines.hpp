@@ -209,6 +209,10 @@ public:
     /// The VMM of this machine has ended, whoever ended it: takes down what it needed while it ran.
     void handle_exit(const VmId& vm, const ProcessId& process);
 
+    /// Why nothing can be done with the machine now: a plugin that made it is away. It is kept, and
+    /// is as it was when the plugin is back. Nothing: all are there.
+    [[nodiscard]] std::optional<std::string> why_unavailable(const VmRecord& vm) const;
+
     /// Called once, after every plugin went through recover_plugin(): finishes what a dead daemon
     /// began. Returns a sentence for each thing that was put right.
     std::vector<std::string> recover();

@@ -88,6 +88,16 @@ Vm to_wire(const VmRecord& vm) {
             .workspace = to_wire(vm.workspace)};
 }
 
+/// As it is to be shown: without its plugins a machine is neither running nor stopped.
+Vm shown(const Machines& machines, const VmRecord& vm) {
+    Vm wire = to_wire(vm);
+    if (std::optional<std::string> why = machines.why_unavailable(vm)) {
+        wire.state = "unavailable";
+        wire.reason = std::move(why);
+    }
+    return wire;
+}
+
 std::vector<Timing> to_wire(const std::vector<StageTime>& times) {
     std::vector<Timing> timings;
     timings.reserve(times.size());
@@ -343,12 +353,12 @@ rpc::Interface vm_interface(Machines& machines, Store& store, MachineUses* uses,
     vm.method<ListVms, ListVmsReply>("List", [&](const ListVms&) -> Result<ListVmsReply> {
         ListVmsReply reply;
         for (const VmRecord& record : BANGER_TRY(store.machines()))
-            reply.vms.push_back(to_wire(record));
+            reply.vms.push_back(shown(machines, record));
         return reply;
     });
     vm.method<NamedVm, VmReply>("Show", [&, use](const NamedVm& in) -> Result<VmReply> {
         const auto used = use(in.vm);
-        return VmReply{to_wire(BANGER_TRY(store.find_machine(in.vm)))};
+        return VmReply{shown(machines, BANGER_TRY(store.find_machine(in.vm)))};
     });
     vm.job<NamedVm, CreateVmReply>(
         "Start", {},

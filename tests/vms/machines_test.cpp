@@ -69,6 +69,38 @@ TEST(Machines, CreateStartsAndDeleteLeavesNothing) {
     expect_nothing_left(bench);
 }
 
+TEST(Machines, WithoutAPluginThatMadeItAMachineIsUnavailableAndNeverLost) {
+    const TempFolder folder;
+    TestCall call;
+    VmId id = VmId::random();
+    const auto set_storage = [&](BenchOfFakes& bench, const char* plugin) {
+        VmRecord vm = bench.store().machine(id).value();
+        vm.storage = PluginName::parse(plugin).value();
+        ASSERT_TRUE(bench.store().save_machine(vm));
+    };
+    {
+        BenchOfFakes bench(folder.path());
+        const Result<VmRecord> made = bench.create(call);
+        ASSERT_TRUE(made) << made.error().text();
+        id = made->id;
+        EXPECT_EQ(bench.machines().why_unavailable(*made), std::nullopt);
+        ASSERT_TRUE(bench.machines().stop("sandbox", call));
+        set_storage(bench, "storage-gone");
+    }
+    {
+        BenchOfFakes bench(folder.path());
+        const VmRecord vm = bench.store().machine(id).value();
+        EXPECT_EQ(bench.machines().why_unavailable(vm),
+                  "the plugin \"storage-gone\" is not installed");
+        EXPECT_FALSE(bench.machines().remove("sandbox", true, call))
+            << "nothing of it is forgotten";
+        const Result<VmRecord> kept = bench.store().machine(id);
+        ASSERT_TRUE(kept);
+        EXPECT_EQ(kept->state, VmState::stopped);
+        EXPECT_EQ(kept->volumes.size(), vm.volumes.size());
+    }
+}
+
 /// The property that matters most.
 /// [[file_sync]]: the owner's files become part of what the guest is given.
 TEST(Machines, FilesOfTheOwnersHomeGoIntoANewMachine) {
