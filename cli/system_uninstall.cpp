@@ -104,6 +104,8 @@ Result<int> system_uninstall(const Arguments& arguments, Context& context) {
         }
     errors.add(sweep_kernel_objects(layout, purge));
     errors.add(system::remove_files(layout));
+    // Firecracker's machines were in it; an empty slice stays until somebody stops it.
+    errors.add(system::systemctl("stop", {"banger.slice"}));
     errors.add(system::systemctl("daemon-reload"));
     (void)system::systemctl("reset-failed", units);
     if (purge) errors.add(system::remove_state(layout));
