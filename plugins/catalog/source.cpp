@@ -1,18 +1,16 @@
 #include "plugins/catalog/source.hpp"
 
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <poll.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <climits>
 
+#include "core/base/open_beneath.hpp"
 #include "core/base/process.hpp"
-
 #include "plugins/catalog/catalog.hpp"
 
 namespace banger::catalog {
@@ -60,14 +58,11 @@ Result<UniqueFd> open_below(const std::string& folder, const std::string& path) 
         error.remedy = remedy;
         return error;
     }
-    open_how how{};
-    how.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;
-    how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
-    UniqueFd file(
-        static_cast<int>(::syscall(SYS_openat2, above.get(), path.c_str(), &how, sizeof how)));
+    UniqueFd file = open_beneath(above.get(), path, O_RDONLY | O_NONBLOCK);
     if (!file) {
+        const bool is_link = errno == ELOOP || errno == ENOTDIR;
         Error error = Error::from_errno(errno, "opening " + path + " in " + folder);
-        error.remedy = errno == ELOOP ? "Put the file itself there, not a link." : remedy;
+        error.remedy = is_link ? "Put the file itself there, not a link." : remedy;
         return error;
     }
     struct stat status {};

@@ -14,6 +14,7 @@
 
 #include "core/base/file.hpp"
 #include "core/base/firecracker_program.hpp"
+#include "core/base/open_beneath.hpp"
 #include "core/base/sparse_copy.hpp"
 #include "plugins/vmm-firecracker/machine_config.hpp"
 
@@ -86,19 +87,9 @@ Result<void> copy_snapshot(const SnapshotSource& snapshot, const UniqueFd& jail,
     return copy(restored_memory, head.memory_offset(), head.memory_size);
 }
 
-/// Opens what lies in the jail, component by component, without following a link. openat2(2) would
-/// do it at once, but RestrictSUIDSGID= of the helper's unit takes that away.
-Result<UniqueFd> open_beneath(const JailPaths& paths, std::string_view name, int flags) {
-    UniqueFd folder = BANGER_TRY(open_folder(paths.root));
-    for (std::size_t slash = 0; (slash = name.find('/')) != name.npos;) {
-        const std::string part(name.substr(0, slash));
-        folder.reset(
-            ::openat(folder.get(), part.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-        if (!folder) return Error::from_errno(errno, "opening " + part + " in a jail");
-        name.remove_prefix(slash + 1);
-    }
-    UniqueFd file(
-        ::openat(folder.get(), std::string(name).c_str(), flags | O_NOFOLLOW | O_CLOEXEC));
+Result<UniqueFd> open_in_jail(const JailPaths& paths, std::string_view name, int flags) {
+    const UniqueFd root = BANGER_TRY(open_folder(paths.root));
+    UniqueFd file = open_beneath(root.get(), name, flags);
     if (!file) return Error::from_errno(errno, "opening " + std::string(name) + " in a jail");
     return file;
 }
@@ -193,7 +184,7 @@ Result<void> forget_boot_files(const JailPaths& paths) {
 
 Result<JailFile> open_in_jail(const JailPaths& paths, std::string_view name, std::uint32_t uid,
                               std::uint64_t most) {
-    JailFile file{BANGER_TRY(open_beneath(paths, name, O_RDONLY | O_NONBLOCK)), 0};
+    JailFile file{BANGER_TRY(open_in_jail(paths, name, O_RDONLY | O_NONBLOCK)), 0};
     struct stat status {};
     if (::fstat(file.fd.get(), &status) != 0)
         return Error::from_errno(errno, "looking at a file of Firecracker's");
@@ -212,7 +203,7 @@ Result<std::string> read_config(const JailPaths& paths, std::uint32_t uid) {
 }
 
 Result<UniqueFd> connect_in_jail(const JailPaths& paths, std::string_view name, std::uint32_t uid) {
-    const UniqueFd place = BANGER_TRY(open_beneath(paths, name, O_PATH));
+    const UniqueFd place = BANGER_TRY(open_in_jail(paths, name, O_PATH));
     struct stat status {};
     if (::fstat(place.get(), &status) != 0)
         return Error::from_errno(errno, "looking at a socket of Firecracker's");
