@@ -11,24 +11,13 @@
 #include <cstdlib>
 #include <string>
 
-#include "core/base/file.hpp"
+#include "core/base/log_line.hpp"
 #include "core/rpc/listener.hpp"
 #include "daemons/bangerd-root/helper.hpp"
 
 namespace {
 
 using namespace banger;
-
-/// Lines for the journal: each begins with its priority (sd-daemon(3)).
-void log_line(LogLevel level, std::string_view text) {
-    std::string line = level == LogLevel::error     ? "<3>"
-                       : level == LogLevel::warning ? "<4>"
-                       : level == LogLevel::info    ? "<6>"
-                                                    : "<7>";
-    for (const char c : text.substr(0, 2000))
-        line += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? ' ' : c;
-    static_cast<void>(write_all(STDERR_FILENO, line + "\n"));
-}
 
 /// Nothing that the caller left open, no mask but ours.
 void forget_inheritance(int passed_sockets) {
@@ -116,7 +105,7 @@ Result<void> run(int count, char** arguments) {
     forget_inheritance(passed_sockets());
     const root::Options options = BANGER_TRY(read_options(count, arguments));
     if (options.sweep != root::Options::Sweep::no)
-        return BANGER_TRY(root::Helper::open(options, log_line))->sweep();
+        return BANGER_TRY(root::Helper::open(options, write_log_line))->sweep();
     const UniqueFd signals = BANGER_TRY(open_signals());
     const UniqueFd listener = BANGER_TRY(open_listener(
         BANGER_TRY(rpc::inherited_listeners(rpc::SocketKind::packets)), options.socket));
@@ -124,7 +113,7 @@ Result<void> run(int count, char** arguments) {
     // What a library might look at later is not there.
     ::clearenv();
 
-    std::unique_ptr<root::Helper> helper = BANGER_TRY(root::Helper::open(options, log_line));
+    std::unique_ptr<root::Helper> helper = BANGER_TRY(root::Helper::open(options, write_log_line));
     if (!helper->serve(listener, signals, notify)) ::_exit(0);
     return ok();
 }
@@ -134,6 +123,6 @@ Result<void> run(int count, char** arguments) {
 int main(int count, char** arguments) {
     const Result<void> result = run(count, arguments);
     if (result) return 0;
-    log_line(LogLevel::error, result.error().text());
+    write_log_line(LogLevel::error, result.error().text());
     return 1;
 }

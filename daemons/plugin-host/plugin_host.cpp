@@ -10,6 +10,7 @@
 #include <string>
 
 #include "core/base/file.hpp"
+#include "core/base/log_line.hpp"
 #include "core/plugins/library.hpp"
 #include "core/remote/description.hpp"
 #include "core/remote/server.hpp"
@@ -26,17 +27,6 @@ using rpc::PacketChannel;
 
 constexpr Clock::time_point never = Clock::time_point::max();
 constexpr std::chrono::seconds patience{10};
-
-/// Lines for bangerd, which reads our standard error.
-void write_line(LogLevel level, std::string_view text) {
-    std::string line = level == LogLevel::error     ? "<3>"
-                       : level == LogLevel::warning ? "<4>"
-                       : level == LogLevel::info    ? "<6>"
-                                                    : "<7>";
-    for (const char c : text.substr(0, 2000))
-        line += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? ' ' : c;
-    static_cast<void>(write_all(STDERR_FILENO, line + "\n"));
-}
 
 /// Connections to core, which a call half-closes when it is stopped: so each is made when needed.
 class ToCore {
@@ -67,7 +57,7 @@ public:
           web_(remote::Client::make([this] { return core_.connect(); }, {.connections = 4},
                                     {.name = "bangerd", .remedy = "Try again."}, {}),
                std::string(core_name)) {}
-    void log(LogLevel level, std::string_view message) override { write_line(level, message); }
+    void log(LogLevel level, std::string_view message) override { write_log_line(level, message); }
     [[nodiscard]] const Settings& settings() const override { return start_.settings; }
     [[nodiscard]] const std::string& state_folder() const override { return start_.state_folder; }
     [[nodiscard]] const std::string& cache_folder() const override { return start_.cache_folder; }
@@ -173,7 +163,7 @@ Result<void> run_plugin(PacketChannel& calls, PacketChannel core) {
     HostedHost host(start, std::move(core));
     Admission<LoadedPlugin> plugin = LoadedPlugin::create(wanted.name, wanted.file, *library, host);
     if (!plugin) return error_of(plugin.refusal());
-    remote::Server server({{start.name, plugin->roles(), {}, nullptr}}, {}, write_line);
+    remote::Server server({{start.name, plugin->roles(), {}, nullptr}}, {}, write_log_line);
     BANGER_TRY(answer_started(calls, describe(plugin->roles())));
     const Result<void> served = serve(calls, server);
     // Nobody waits for what it still does: it keeps what matters in files.
