@@ -1,8 +1,7 @@
 #include "plugins/vmm-firecracker/record.hpp"
 
-#include <charconv>
-
 #include "core/base/firecracker_program.hpp"
+#include "plugins/vmm-firecracker/lines.hpp"
 
 namespace banger::firecracker {
 
@@ -11,26 +10,6 @@ namespace {
 Error corrupt() {
     return {Errc::corrupt, "a machine's entry in the ledger is damaged",
             "End the machine with `banger vm kill`."};
-}
-
-/// The value of the next line, when that is its name.
-std::optional<std::string_view> take(std::string_view& text, std::string_view name) {
-    const std::size_t end = text.find('\n');
-    if (end == text.npos || !text.starts_with(name) || text.size() <= name.size() ||
-        text[name.size()] != ' ')
-        return {};
-    const std::string_view value = text.substr(name.size() + 1, end - name.size() - 1);
-    text.remove_prefix(end + 1);
-    return value;
-}
-
-template <class Number>
-std::optional<Number> number_in(std::optional<std::string_view> text) {
-    Number number{};
-    if (!text) return {};
-    const auto [end, status] = std::from_chars(text->data(), text->data() + text->size(), number);
-    if (status != std::errc() || end != text->data() + text->size()) return {};
-    return number;
 }
 
 }  // namespace
@@ -45,14 +24,14 @@ std::string encode(const Record& record) {
 }
 
 Result<Record> decode_record(std::string_view text) {
-    const auto uid = number_in<std::uint32_t>(take(text, "uid"));
+    const auto uid = take_number<std::uint32_t>(text, "uid");
     const auto program = take(text, "program");
-    const auto limit = number_in<std::uint64_t>(take(text, "console_limit"));
+    const auto limit = take_number<std::uint64_t>(text, "console_limit");
     if (!uid || !program || !is_program_name(*program) || !limit) return corrupt();
     Record record{*uid, std::string(*program), ByteCount::bytes(*limit), {}};
     if (text.empty()) return record;
-    const auto pid = number_in<std::int64_t>(take(text, "pid"));
-    const auto start = number_in<std::uint64_t>(take(text, "start_time"));
+    const auto pid = take_number<std::int64_t>(text, "pid");
+    const auto start = take_number<std::uint64_t>(text, "start_time");
     if (!pid || *pid <= 1 || !start || !text.empty()) return corrupt();
     record.process = ProcessId{*pid, *start};
     return record;

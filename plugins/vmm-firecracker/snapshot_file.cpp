@@ -3,10 +3,10 @@
 #include <sys/utsname.h>
 
 #include <algorithm>
-#include <charconv>
 #include <optional>
 
 #include "core/base/kvm.hpp"
+#include "plugins/vmm-firecracker/lines.hpp"
 
 namespace banger::firecracker {
 
@@ -23,28 +23,6 @@ std::uint64_t rounded(std::uint64_t size) { return (size + block - 1) / block * 
 
 bool is_plain(std::string_view text) {
     return std::ranges::all_of(text, [](char c) { return c >= ' ' && c <= '~'; });
-}
-
-/// The value of the next line, when that is its name.
-std::optional<std::string_view> take(std::string_view& text, std::string_view name) {
-    const std::size_t end = text.find('\n');
-    if (end == text.npos || !text.starts_with(name) || text.size() <= name.size() ||
-        text[name.size()] != ' ')
-        return {};
-    const std::string_view value = text.substr(name.size() + 1, end - name.size() - 1);
-    text.remove_prefix(end + 1);
-    return value;
-}
-
-std::optional<std::uint64_t> take_number(std::string_view& text, std::string_view name,
-                                         std::uint64_t most) {
-    const std::optional<std::string_view> value = take(text, name);
-    std::uint64_t number = 0;
-    if (!value) return {};
-    const auto [end, status] =
-        std::from_chars(value->data(), value->data() + value->size(), number);
-    if (status != std::errc() || end != value->data() + value->size() || number > most) return {};
-    return number;
 }
 
 /// The first processor's line of that name.
@@ -80,9 +58,9 @@ Result<SnapshotHead> decode_snapshot_head(std::string_view bytes) {
     bytes.remove_prefix(magic.size());
     const auto firecracker = take(bytes, "firecracker");
     const auto host = take(bytes, "host");
-    const auto state = take_number(bytes, "state", largest_snapshot_state);
-    const auto memory = take_number(bytes, "memory", largest_snapshot_memory);
-    const auto config = take_number(bytes, "config", bytes.size());
+    const auto state = take_number<std::uint64_t>(bytes, "state", largest_snapshot_state);
+    const auto memory = take_number<std::uint64_t>(bytes, "memory", largest_snapshot_memory);
+    const auto config = take_number<std::uint64_t>(bytes, "config", bytes.size());
     if (!firecracker || !is_plain(*firecracker) || !host || !is_plain(*host) || !state || !memory ||
         !config || *config > bytes.size())
         return corrupt();
