@@ -10,12 +10,12 @@
 namespace banger::root {
 
 /// Says yes to everything, and sees whether calls overlap that must not.
-class YesPlugin final : public Network,
-                        public Dns,
-                        public Storage,
-                        public StorageCloning,
-                        public VmBackend,
-                        public VmPausing {
+class YesPlugin : public Network,
+                  public Dns,
+                  public Storage,
+                  public StorageCloning,
+                  public VmBackend,
+                  public VmPausing {
 public:
     Roles roles() { return {this, this, this, nullptr, this}; }
     [[nodiscard]] Addressing addressing() const override { return {}; }

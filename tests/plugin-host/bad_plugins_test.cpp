@@ -10,6 +10,7 @@
 #include <csignal>
 #include <thread>
 
+#include "banger/contract/subject.hpp"
 #include "core/base/process.hpp"
 #include "core/plugin_host/landlock.hpp"
 #include "tests/plugin-host/third_party.hpp"
@@ -19,21 +20,12 @@ namespace banger {
 namespace {
 
 using namespace std::chrono_literals;
+using contract::QuietCall;
 using testing::Contains;
 using testing::Each;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
-
-class QuietCall final : public Call {
-public:
-    explicit QuietCall(std::stop_token stop = {}) : stop_(std::move(stop)) {}
-    [[nodiscard]] std::stop_token stop() const override { return stop_; }
-    void report(const Progress&) override {}
-
-private:
-    std::stop_token stop_;
-};
 
 plugin_host::Patience patience(std::chrono::milliseconds plugin_host::Patience::*which,
                                std::chrono::milliseconds time) {

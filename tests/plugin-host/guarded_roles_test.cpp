@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <unistd.h>
 
+#include "tests/bangerd-root/yes_plugin.hpp"
 #include "tests/base/temp_folder.hpp"
 
 namespace banger {
@@ -13,26 +14,13 @@ namespace {
 using testing::HasSubstr;
 
 /// Says whatever the test wants.
-class Saying final : public Storage {
+class Saying final : public root::YesPlugin {
 public:
     std::string path;
     Result<Volume> create(const VolumeRequest& request, std::stop_token) override {
         return Volume{request.vm, request.role, path, DiskFormat::raw, request.size};
     }
-    Result<Volume> activate(const Volume& volume, const UniqueFd&, std::stop_token) override {
-        return volume;
-    }
-    Result<void> deactivate(const VmId&) override { return ok(); }
-    Result<Volume> resize(const Volume& volume, ByteCount, std::stop_token) override {
-        return volume;
-    }
-    Result<VolumeUsage> usage(const Volume&) override { return VolumeUsage{}; }
-    Result<void> remove(const VmId&) override { return ok(); }
-    Result<std::vector<VmId>> recover(std::span<const Volume>) override {
-        return std::vector<VmId>{};
-    }
     StorageCloning* cloning() override { return nullptr; }
-    std::vector<Check> checks(std::stop_token) override { return {}; }
 };
 
 TEST(GuardedStorage, disks_lie_in_its_own_folders) {
