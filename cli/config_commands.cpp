@@ -1,9 +1,11 @@
 #include <algorithm>
 #include <cstdlib>
+#include <map>
 #include <optional>
 
 #include "cli/commands.hpp"
 #include "cli/config.hpp"
+#include "cli/plugin_files.hpp"
 #include "cli/render/table.hpp"
 #include "cli/session.hpp"
 #include "core/base/file.hpp"
@@ -52,17 +54,20 @@ namespace {
 
 /// `[plugin.NAME]` against the schema in the plugin's manifest, as the daemon does it.
 Result<void> check_plugin_table(const std::string& name, const PluginTable& table,
-                                const std::string& folder, const std::vector<std::string>& names) {
-    if (std::ranges::count(names, name) == 0) {
+                                const std::map<std::string, std::string>& files) {
+    const auto file = files.find(name);
+    if (file == files.end()) {
+        std::vector<std::string> names;
+        for (const auto& [known, path] : files)
+            names.push_back(known);
         const std::optional<std::string> near = nearest_word(name, names);
         return Error(Errc::invalid_argument,
                      table.source.text() + ": there is no plugin " + banger::quoted(name),
                      near ? "Did you mean [plugin." + *near + "]?"
                           : "Remove the table, or install the plugin.");
     }
-    const std::string path = folder + "/" + name + ".toml";
-    const std::string text = BANGER_TRY(read_file(path, ByteCount::mib(1)));
-    const Manifest manifest = BANGER_TRY(parse_manifest(text, path));
+    const std::string text = BANGER_TRY(read_file(file->second, ByteCount::mib(1)));
+    const Manifest manifest = BANGER_TRY(parse_manifest(text, file->second));
     for (const auto& [key, value] : table.settings) {
         const Result<Settings> checked = check_settings(manifest, {{key, value}});
         if (checked) continue;
@@ -73,22 +78,19 @@ Result<void> check_plugin_table(const std::string& name, const PluginTable& tabl
     return ok();
 }
 
-Result<void> check_plugin_tables(const Config& config, const std::string& program) {
-    const std::string folder = parent_path(parent_path(program)) + "/lib/banger/plugins";
-    const Result<std::vector<std::string>> files = list_folder(folder);
-    if (!files) return ok();  // the daemon has them, and will say
-    std::vector<std::string> names;
-    for (const std::string& file : *files)
-        if (file.ends_with(".toml")) names.push_back(file.substr(0, file.size() - 5));
+Result<void> check_plugin_tables(const Config& config, const Paths& paths,
+                                 const std::string& program) {
+    const std::map<std::string, std::string> files = manifest_files(paths, program);
+    if (files.empty()) return ok();  // the daemon has them, and will say
     for (const auto& [name, table] : config.plugin_tables)
-        BANGER_TRY(check_plugin_table(name, table, folder, names));
+        BANGER_TRY(check_plugin_table(name, table, files));
     return ok();
 }
 
 Result<int> show(const Arguments& arguments, Context& context) {
     const client::DaemonPlace place = BANGER_TRY(daemon_place(context));
     const Config config = BANGER_TRY(effective_config(place));
-    BANGER_TRY(check_plugin_tables(config, context.program));
+    BANGER_TRY(check_plugin_tables(config, place.paths, context.program));
     std::vector<protocol::Setting> settings;
     const HostSize host = BANGER_TRY(HostSize::of_this_host());
     for (const EffectiveValue& value : effective_values(config, host))
@@ -122,6 +124,16 @@ Result<int> path(const Arguments& arguments, Context& context) {
 }
 
 }  // namespace
+
+std::map<std::string, std::string> manifest_files(const Paths& paths, const std::string& program) {
+    std::map<std::string, std::string> files;
+    for (const std::string& folder : {parent_path(parent_path(program)) + "/lib/banger/plugins",
+                                      paths.home + "/.local/lib/banger/plugins"})
+        for (const std::string& file : list_folder(folder).value_or({}))
+            if (file.ends_with(".toml"))
+                files.emplace(file.substr(0, file.size() - 5), folder + "/" + file);
+    return files;
+}
 
 std::string settings_table(const std::vector<protocol::Setting>& settings,
                            const Terminal& terminal) {

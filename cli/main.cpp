@@ -14,6 +14,7 @@
 #include "cli/help.hpp"
 #include "cli/man.hpp"
 #include "cli/parse.hpp"
+#include "cli/plugin_verify.hpp"
 #include "cli/render/terminal.hpp"
 #include "cli/ssh_config.hpp"
 
@@ -37,10 +38,13 @@ bool changes_machines(const CommandSpec& command) {
 
 int run_command_line(const CommandTable& table, std::span<const std::string> words,
                      Terminal& terminal) {
-    // Not for people, and in no help: `banger __complete -- WORD...`, `banger __man FOLDER`.
+    // Not for people, and in no help: `banger __complete -- WORD...`, `banger __man FOLDER`,
+    // `banger __open-plugin FOLDER NAME`.
     if (words.size() > 1 && words[0] == "__complete")
         return print_candidates(table, words.subspan(2), terminal, own_program());
     if (words.size() == 2 && words[0] == "__man") return write_man_pages(table, words[1], terminal);
+    if (words.size() == 3 && words[0] == "__open-plugin")
+        return open_plugin(words[1], words[2], terminal);
     // Before every command, because it is about bangerd and no command's own. The client looks at
     // it, and a bangerd that it starts.
     if (!words.empty() && words[0] == "--safe-mode") {

@@ -1,6 +1,9 @@
 #include <algorithm>
 
 #include "cli/commands.hpp"
+#include "cli/plugin_choice.hpp"
+#include "cli/plugin_new.hpp"
+#include "cli/plugin_verify.hpp"
 #include "cli/render/table.hpp"
 #include "cli/render/text.hpp"
 #include "cli/session.hpp"
@@ -109,14 +112,25 @@ Result<int> info(const Arguments& arguments, Context& context) {
     return 0;
 }
 
+/// A plugin's name has neither.
+bool is_path(const std::string& word) {
+    return word.find('/') != word.npos || word.find('.') != word.npos;
+}
+
 Result<int> verify(const Arguments& arguments, Context& context) {
+    std::vector<std::string> names;
+    int status = 0;
+    for (const std::string& word : arguments.words)
+        if (!is_path(word))
+            names.push_back(word);
+        else if (verify_path(word, context) != 0)
+            status = exit_failed;
+    if (names.empty() && !arguments.words.empty()) return status;
     const protocol::PluginsReply reply = BANGER_TRY(plugins(context));
-    std::vector<std::string> names = arguments.words;
     if (names.empty())
         for (const PluginInfo& plugin : reply.plugins)
             names.push_back(plugin.name);
     Terminal& terminal = context.terminal;
-    int status = 0;
     for (const std::string& name : names) {
         const Result<PluginInfo> plugin = find_plugin(reply, name);
         if (!plugin) {
@@ -152,7 +166,8 @@ void add_plugin_commands(CommandTable& table) {
          "filled by plugins, which the [plugins] table of the configuration chooses.",
          {{"banger plugin list", "which there are, what each is used for"},
           {"banger plugin info vmm-qemu", "one of them in full"},
-          {"banger plugin verify", "are all of them fit to be loaded?"}}});
+          {"banger plugin verify", "are all of them fit to be loaded?"},
+          {"banger plugin new mine --role image-source", "write one yourself"}}});
     table.commands.push_back({"plugin",
                               "list",
                               {"ls"},
@@ -176,16 +191,76 @@ void add_plugin_commands(CommandTable& table) {
          {{"banger plugin info vmm-qemu", "its roles, privilege, file and digest"}},
          info,
          nullptr});
+    table.commands.push_back(
+        {"plugin",
+         "verify",
+         {},
+         "check that plugins are fit to be loaded",
+         "Of each PLUGIN what bangerd found; without one, all. A word with a slash or a\n"
+         "dot is a path (a library, a manifest, or a folder of them): then everything is\n"
+         "looked at that is looked at before a plugin is loaded, without a daemon. Owner\n"
+         "and mode of files and folders, the manifest, the library, what it was built\n"
+         "with. Printed are version, roles, privilege, owner, digest and the libraries\n"
+         "that it needs. The exit status is 1 when one was refused.",
+         {"PLUGIN...", 0, Words::many},
+         false,
+         {},
+         {{"banger plugin verify", "check them all"},
+          {"banger plugin verify build/lib/banger/plugins/mine.so", "before it is installed"}},
+         verify,
+         nullptr});
+    table.commands.push_back(
+        {"plugin",
+         "new",
+         {},
+         "write the project of a new plugin",
+         "A folder NAME with a plugin that works, its manifest, a test that puts it\n"
+         "under the contract of its role, and the way to build it with the package\n"
+         "banger-plugin-dev. docs/PLUGINS.md explains it.",
+         {"NAME", 1, 1},
+         false,
+         {{"--role", "ROLE", "what it is to fill: image-source, dns or storage", "",
+           template_roles()}},
+         {{"banger plugin new mine --role image-source", "begin with images from a folder"}},
+         plugin_new,
+         nullptr});
+    table.commands.push_back(
+        {"plugin",
+         "use",
+         {},
+         "let a plugin fill a role",
+         "Writes it into your configuration file, and leaves the rest of that as it is.\n"
+         "ROLE is network, dns, storage, image-source or vm-backend. There are several\n"
+         "image sources: the one named here is asked first from then on. Machines that\n"
+         "exist keep the plugins that made them.",
+         {"ROLE PLUGIN", 2, 2},
+         false,
+         {},
+         {{"banger plugin use storage storage-file", "disks as files, from the next machine on"},
+          {"banger plugin use dns none", "names are not routed"}},
+         plugin_use,
+         nullptr});
     table.commands.push_back({"plugin",
-                              "verify",
+                              "enable",
                               {},
-                              "check that plugins are fit to be loaded",
-                              "Without a name, all. The exit status is 1 when one was refused.",
-                              {"PLUGIN...", 0, Words::many},
+                              "ask an image source too",
+                              "After the others. Writes it into your configuration file.",
+                              {"PLUGIN", 1, 1},
                               false,
                               {},
-                              {{"banger plugin verify", "check them all"}},
-                              verify,
+                              {{"banger plugin enable image-oci", "images from registries"}},
+                              plugin_enable,
+                              nullptr});
+    table.commands.push_back({"plugin",
+                              "disable",
+                              {},
+                              "ask an image source no longer",
+                              "Writes it into your configuration file.",
+                              {"PLUGIN", 1, 1},
+                              false,
+                              {},
+                              {{"banger plugin disable image-oci", "no images from registries"}},
+                              plugin_disable,
                               nullptr});
     table.commands.push_back(
         {"plugin",

@@ -10,6 +10,7 @@
 
 #include "core/base/file.hpp"
 #include "core/base/names.hpp"
+#include "core/plugins/inspect.hpp"
 
 namespace banger {
 
@@ -96,6 +97,13 @@ Result<Digest> PluginFiles::digest() const {
         text += "0123456789abcdef"[byte & 15];
     }
     return Digest::parse(text);
+}
+
+Admission<PluginFiles> find_plugin(const std::string& folder, const std::string& stem,
+                                   uid_t owner) {
+    Admission<TrustedFolder> trusted = open_trusted_folder(folder, owner);
+    if (!trusted) return Refusal{stem, folder, trusted.refusal().reason, trusted.refusal().remedy};
+    return find_plugin(*trusted, stem, owner);
 }
 
 std::vector<Admission<PluginFiles>> find_plugins(const std::string& folder, uid_t owner) {

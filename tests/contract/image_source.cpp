@@ -13,6 +13,8 @@
 
 namespace banger::contract {
 
+const bool image_source_suite_is_linked = true;
+
 using testing::IsEmpty;
 using testing::Not;
 

@@ -6,6 +6,8 @@
 
 namespace banger::contract {
 
+const bool network_suite_is_linked = true;
+
 using testing::IsEmpty;
 using testing::UnorderedElementsAre;
 

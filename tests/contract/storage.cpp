@@ -10,6 +10,8 @@
 
 namespace banger::contract {
 
+const bool storage_suite_is_linked = true;
+
 using testing::AnyOf;
 using testing::IsEmpty;
 using testing::UnorderedElementsAre;

@@ -14,6 +14,8 @@
 
 namespace banger::contract {
 
+const bool vm_backend_suite_is_linked = true;
+
 using testing::Contains;
 using testing::IsEmpty;
 using testing::Not;

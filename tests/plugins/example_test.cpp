@@ -17,7 +17,7 @@ public:
     FolderSubject() {
         folder_.write(folder_.library("image-folder"), PluginFolder::sample("image-folder"));
         folder_.write(folder_.manifest("image-folder"),
-                      source("tests/plugins/example/image-folder.toml"));
+                      source("tests/third-party/image-folder/image-folder.toml"));
         folder_.write(images_ / "small.tar", std::string(300'000, 't'));
         restart();
     }
@@ -25,9 +25,9 @@ public:
     std::vector<std::string> exists() override { return list_folder(images_.path()).value(); }
     bool lose(const VmId&) override { return false; }
     std::string reference(ArtifactKind kind) override {
-        return kind == ArtifactKind::image ? "folder:small" : "";
+        return kind == ArtifactKind::image ? "image-folder:small" : "";
     }
-    std::string broken_reference() override { return "folder:missing"; }
+    std::string broken_reference() override { return "image-folder:missing"; }
     void restart() override {
         plugin_.reset();
         std::vector<Admission<PluginFiles>> found = find_plugins(folder_.path(), ::geteuid());
@@ -56,9 +56,10 @@ INSTANTIATE_TEST_SUITE_P(Example, ImageSourceContract,
 
 TEST(example, the_page_shows_the_code_that_is_tested) {
     const std::string page = source("docs/PLUGINS.md");
-    for (const char* file : {"image_folder.cpp", "image-folder.toml"})
-        EXPECT_NE(page.find(source(std::string("tests/plugins/example/") + file)), page.npos)
-            << "docs/PLUGINS.md differs from tests/plugins/example/" << file;
+    for (const char* file : {"plugin.cpp", "image-folder.toml"})
+        EXPECT_NE(page.find(source(std::string("tests/third-party/image-folder/") + file)),
+                  page.npos)
+            << "docs/PLUGINS.md differs from tests/third-party/image-folder/" << file;
 }
 
 }  // namespace

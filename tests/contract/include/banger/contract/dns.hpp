@@ -3,9 +3,12 @@
 #include <optional>
 
 #include "banger/contract/subject.hpp"
+#include "banger/contract/suite.hpp"
 #include "banger/dns.hpp"
 
 namespace banger::contract {
+
+BANGER_CONTRACT_SUITE(dns);
 
 class DnsSubject : public Subject<Dns> {
 public:

@@ -4,9 +4,12 @@
 #include <string>
 
 #include "banger/contract/subject.hpp"
+#include "banger/contract/suite.hpp"
 #include "banger/image_source.hpp"
 
 namespace banger::contract {
+
+BANGER_CONTRACT_SUITE(image_source);
 
 /// `exists()` counts child processes and temporary files only: a cache may stay. `lose()` is not
 /// used.

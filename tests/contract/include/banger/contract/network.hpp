@@ -1,9 +1,12 @@
 #pragma once
 
 #include "banger/contract/subject.hpp"
+#include "banger/contract/suite.hpp"
 #include "banger/network.hpp"
 
 namespace banger::contract {
+
+BANGER_CONTRACT_SUITE(network);
 
 using NetworkSubject = Subject<Network>;
 

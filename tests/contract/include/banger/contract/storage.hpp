@@ -3,10 +3,13 @@
 #include <string>
 
 #include "banger/contract/subject.hpp"
+#include "banger/contract/suite.hpp"
 #include "banger/storage.hpp"
 #include "banger/unique_fd.hpp"
 
 namespace banger::contract {
+
+BANGER_CONTRACT_SUITE(storage);
 
 using StorageSubject = Subject<Storage>;
 

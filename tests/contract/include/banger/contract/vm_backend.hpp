@@ -1,9 +1,12 @@
 #pragma once
 
 #include "banger/contract/subject.hpp"
+#include "banger/contract/suite.hpp"
 #include "banger/vm_backend.hpp"
 
 namespace banger::contract {
+
+BANGER_CONTRACT_SUITE(vm_backend);
 
 /// `exists()` counts the VMM processes too. `lose()` kills the VMM as the kernel's OOM killer
 /// would.

@@ -13,11 +13,11 @@ namespace {
 
 using namespace banger;
 
-constexpr std::string_view prefix = "folder:";
+constexpr std::string_view prefix = "image-folder:";
 
 Error cancelled() { return {Errc::cancelled, "the fetch was cancelled"}; }
 
-/// Serves `folder:NAME` from NAME.tar.
+/// Serves `image-folder:NAME` from NAME.tar.
 class FolderImageSource final : public ImageSource {
 public:
     explicit FolderImageSource(std::string folder) : folder_(std::move(folder)) {}

@@ -1,0 +1,21 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "banger/result.hpp"
+#include "banger/unique_fd.hpp"
+#include "core/plugins/loader.hpp"
+
+/// What `plugin verify PATH` looks at beside what the loader does.
+namespace banger {
+
+/// One plugin of a folder, as find_plugins() has it.
+Admission<PluginFiles> find_plugin(const std::string& folder, const std::string& stem, uid_t owner);
+
+/// The sonames that an ELF library asks the dynamic linker for (DT_NEEDED), in its order. Nothing
+/// of it is run. Errc::corrupt for what is not a whole 64-bit library. May block on the disk; any
+/// thread.
+Result<std::vector<std::string>> needed_libraries(const UniqueFd& library);
+
+}  // namespace banger
