@@ -180,10 +180,11 @@ Result<void> remove_for_people(const Layout& layout) {
 
 Result<std::vector<std::string>> missing_libraries(const std::string& file) {
     Command command;
-    // The linker itself: ldd is a shell script.
+    // The linker itself, asked as ldd asks it (a shell script): its --list stops with an error at
+    // the first that is missing.
     command.program = "/lib64/ld-linux-x86-64.so.2";
-    command.arguments = {"--list", file};
-    command.environment = {{"LC_ALL", "C"}};
+    command.arguments = {file};
+    command.environment = {{"LC_ALL", "C"}, {"LD_TRACE_LOADED_OBJECTS", "1"}};
     const CommandOutput output =
         BANGER_TRY(run_command(std::move(command), 20s, ByteCount::mib(1), {}));
     std::vector<std::string> missing;
