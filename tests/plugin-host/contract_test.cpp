@@ -21,7 +21,7 @@ public:
             folder.write(folder.path() + "/image-py", source_file(from + "image-py"), 0755);
             folder.write(folder.manifest("image-py"), source_file(from + "image-py.toml"));
         } else {
-            third_party_.install(kind_.plugin, "tests/plugins/example/image-folder.toml");
+            third_party_.install(kind_.plugin, "tests/third-party/image-folder/image-folder.toml");
         }
         folder.write(images_ / "small.tar", std::string(300'000, 't'));
         folder.write(images_ / "large.tar", std::string(3'000'000, 'l'));
@@ -53,7 +53,7 @@ Case<ImageSourceSubject> hosted(const std::string& name, const Kind& kind) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Hosted, ImageSourceContract,
-                         testing::Values(hosted("library", {"image-folder", "folder:"}),
+                         testing::Values(hosted("library", {"image-folder", "image-folder:"}),
                                          hosted("python", {"image-py", "py:"})),
                          case_name);
 
