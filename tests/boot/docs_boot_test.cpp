@@ -1,7 +1,7 @@
 // The blocks of the documentation that are marked `sh guest`, run as they stand against a real
-// guest. Three things are not as for a user: the image is the slim one, made by the boot tests;
-// `make`, which it has not, is a script that changes a file; and `vm forward`, which goes on until
-// Ctrl-C, gets one after some seconds.
+// guest. Four things are not as for a user: the image is the slim one, made by the boot tests;
+// `make`, which it has not, is a script that changes a file; `vm forward`, which goes on until
+// Ctrl-C, gets one after some seconds; and `./dev run`, which would build, is `banger`.
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
@@ -94,6 +94,10 @@ protected:
 };
 
 TEST_F(DocsBoot, WhatTheDocumentsShowWorks) {
+    ASSERT_TRUE(write_file_atomic(home_ + "/src/project/dev",
+                                  "#!/bin/sh\nshift\nexec banger \"$@\"\n", 0700));
+    run_blocks_of("README.md");
+    ASSERT_TRUE(remove_tree(home_ + "/src/project/dev"));
     // Each block of workspaces.md begins with a workspace as it was copied.
     run_blocks_of("docs/workspaces.md",
                   "git checkout -q -f main && banger vm workspace prepare sandbox . --force -q");

@@ -32,16 +32,19 @@ std::vector<Block> blocks_of(const std::string& source, const std::string& docum
     bool is_ours = false;
     bool goes_on = false;
     int number = 0;
+    std::string section;
     for (std::string line; std::getline(lines, line);) {
         ++number;
         if (line.starts_with("```")) {
             is_inside = !is_inside;
             const std::string info = line.substr(3);
             is_ours = is_inside && (info == "sh" || info.starts_with("sh "));
-            if (is_ours) blocks.push_back({document + ":" + std::to_string(number), info, {}});
+            if (is_ours) blocks.push_back({document + ":" + std::to_string(number), info, section, {}});
             goes_on = false;
             continue;
         }
+        if (!is_inside && line.starts_with('#'))
+            section = line.substr(std::min(line.find(' '), line.size() - 1) + 1);
         if (!is_ours || line.empty()) continue;
         if (goes_on)
             blocks.back().lines.back() += line;

@@ -8,7 +8,8 @@ namespace banger::docs {
 
 struct Block {
     std::string place;               ///< "docs/config.md:12"
-    std::string kind;                ///< "sh", "sh guest", "sh no-run"
+    std::string kind;                ///< "sh", "sh guest"; docs_test.cpp has all
+    std::string section;             ///< the heading above it, without its #
     std::vector<std::string> lines;  ///< a command each; one that a backslash continues is one
 };
 

@@ -94,13 +94,35 @@ def holds(condition, what):
         raise Failed(what)
 
 
+# What the documents show: blocks of tests/docs/docs_test.cpp's `sh lab`, and the files beside them
+
+def blocks_of(document, section):
+    """Of each block in that section: what is written behind its ```, and its text."""
+    text = (labs.TREE / document).read_text()
+    body = re.search(rf"^#+ {re.escape(section)}\n(.*?)(?=^#+ |\Z)", text, re.M | re.S)[1]
+    return re.findall(r"^```(.*?)\n(.*?)^```", body, re.M | re.S)
+
+
+def documented(host, document, section):
+    """Runs them, with the machine that there is for the one that they name. ./dev has built what is in the tree that the lab sees."""
+    lines = [line for kind, text in blocks_of(document, section) if kind == "sh lab" for line in text.splitlines() if not line.startswith("./dev ")]
+    holds(lines, f"no commands in {section} of {document}")
+    for line in lines:
+        host.run(f"cd /mnt/tree && {line.replace('sandbox', 'one').replace('build/dev', host.build)}", timeout=300)
+
+
+def shown(document, section, kind=""):
+    [text] = [text for each, text in blocks_of(document, section) if each == kind]
+    return text
+
+
 # Installing
 
 @test
 def install(host):
     host.root("test -f /root/ledger.before || /mnt/tree/tests/lab/ledger > /root/ledger.before")
     host.root("test -d /var/lib/banger || /mnt/tree/tests/lab/seed_guests /var/lib/banger dev")
-    host.run(f"sudo {host.build}/bin/banger system install --owner dev", timeout=300)
+    documented(host, "README.md", "On a host that you keep: system mode")
     equal(host.run("stat -c '%a %U' /run/banger/bangerd.sock"), "600 dev", "bangerd's socket")
     equal(host.root("stat -c '%a %U' /run/banger-root/bangerd-root.sock /run/banger-root"), "600 dev\n711 root", "the helper's socket and folder")
     holds(IMAGE in host.run("banger image list"), "the seeded image is not listed")
@@ -346,6 +368,52 @@ def name_at_the_responder(host):
     equal(host.run("dig +short -p 42069 @127.0.0.1 one.vm"), address, "dig at the responder")
 
 
+@test
+def resolved_as_documented(host):
+    host.machine("one")
+    documented(host, "docs/dns-routing.md", "systemd-resolved")
+
+
+def by_another_resolver(host, resolve):
+    """The name for every program, as `resolve` leads it there; nothing of that stays."""
+    address = host.machine("one")["address"]
+    try:
+        resolve()
+        equal(host.run("getent hosts one.vm").split()[0], address, "getent")
+    finally:
+        host.root("""systemctl stop dnsmasq NetworkManager
+            rm -f /etc/dnsmasq.d/banger.conf /etc/NetworkManager/dnsmasq.d/banger.conf /etc/NetworkManager/conf.d/dns.conf
+            systemctl restart systemd-networkd; echo nameserver 10.0.2.3 >/etc/resolv.conf""")
+
+
+@test
+def dnsmasq_as_documented(host):
+    host.root(f"tee /etc/dnsmasq.d/banger.conf <<'END'\n{shown('docs/dns-routing.md', 'dnsmasq')}END")
+    host.root("echo nameserver 127.0.0.1 >/etc/resolv.conf")
+    by_another_resolver(host, lambda: documented(host, "docs/dns-routing.md", "dnsmasq"))
+
+
+@test
+def networkmanager_as_documented(host):
+    host.root(f"""printf '[main]\\ndns=dnsmasq\\n' >/etc/NetworkManager/conf.d/dns.conf
+        mkdir -p /etc/NetworkManager/dnsmasq.d
+        tee /etc/NetworkManager/dnsmasq.d/banger.conf <<'END'\n{shown('docs/dns-routing.md', 'NetworkManager')}END""")
+    by_another_resolver(host, lambda: documented(host, "docs/dns-routing.md", "NetworkManager"))
+
+
+@test
+def plain_resolv_conf_as_documented(host):
+    text = shown("docs/dns-routing.md", "A plain /etc/resolv.conf").replace("192.0.2.53", "10.0.2.3")
+    host.root(f"tee /etc/dnsmasq.d/banger.conf <<'END'\n{text}END\nsystemctl restart dnsmasq; echo nameserver 127.0.0.1 >/etc/resolv.conf")
+    by_another_resolver(host, lambda: None)
+
+
+@test
+def without_the_dns_plugin_as_documented(host):
+    host.root(f"tee -a /etc/banger/config.toml <<'END'\n{shown('docs/dns-routing.md', 'Any other resolver', 'toml')}END")
+    documented(host, "docs/dns-routing.md", "Any other resolver")
+
+
 # Services under live machines
 
 def stays(host, act):
@@ -508,15 +576,16 @@ def without_resolved(host):
     host.root("systemctl disable --now -q systemd-resolved; rm -f /etc/resolv.conf; echo nameserver 10.0.2.3 >/etc/resolv.conf")
 
 
+RESOLVERS = ["without_the_dns_plugin_as_documented", "dnsmasq_as_documented", "plain_resolv_conf_as_documented", "networkmanager_as_documented"]
 HOSTS = {
     "plain": (plain, list(tests)),
     "forward_drop": (forward_drop, ["install", "outside_only_with_nat", "guests_are_apart", "purge_leaves_nothing"]),
     "firecracker": (with_firecracker, list(tests)),
-    "without_resolved": (without_resolved, ["install", "bare_run", "name_at_the_responder", "purge_leaves_nothing"]),
+    "without_resolved": (without_resolved, ["install", "bare_run", "name_at_the_responder", *RESOLVERS, "purge_leaves_nothing"]),
 }
 # What has its own variant.
-for host, names in {"plain": ["name_at_the_responder", "machines_are_firecrackers", "firecracker_takes_no_signal_from_its_owner", "misfits_are_refused", "real_firecracker_keeps_the_contract"],
-                    "firecracker": ["name_at_the_responder"]}.items():
+for host, names in {"plain": [*RESOLVERS, "name_at_the_responder", "machines_are_firecrackers", "firecracker_takes_no_signal_from_its_owner", "misfits_are_refused", "real_firecracker_keeps_the_contract"],
+                    "firecracker": [*RESOLVERS, "name_at_the_responder"]}.items():
     for name in names:
         HOSTS[host][1].remove(name)
 

@@ -28,6 +28,7 @@ ROOT = SDK / "root"
 USR = ROOT / "usr"
 BANGER = USR / "bin/banger"
 EXAMPLES = USR / "share/doc/banger-plugin-dev/examples"
+DOCS = USR / "share/doc/banger"
 PROJECTS = SDK / "projects"
 # name → role; `plugin new` writes them
 NEW = {"my-images": "image-source", "my-names": "dns", "my-disks": "storage"}
@@ -141,6 +142,18 @@ def new():
         build(name)
     taken = run(BANGER, "plugin", "new", "catalog", "--role", "image-source", cwd=PROJECTS, status=1)
     check("of its own" in taken, taken)
+
+
+def documented():
+    """What somebody outside reads first, as it stands."""
+    block = re.search(r"^```sh sdk\n(.*?)^```", (DOCS / "docs/PLUGINS.md").read_text(), re.M | re.S)[1]
+    with tempfile.TemporaryDirectory(prefix="banger-sdk-") as home:
+        environment = {"HOME": home, "PATH": f"{USR}/bin:{os.environ['PATH']}", "CMAKE_PREFIX_PATH": str(USR)}
+        out = run("bash", "-euc", block, cwd=home, env=environment)
+        check("100% tests passed" in out, out)
+        installed = pathlib.Path(home) / ".local/lib/banger/plugins/my-images.so"
+        digest = hashlib.sha256(installed.read_bytes()).hexdigest()
+        check(digest in out.split("100% tests passed")[1], f"`plugin verify` did not look at what was installed: {out}")
 
 
 def image_http():
@@ -459,6 +472,6 @@ def refusals():
             refused(words, remedy)
 
 
-TESTS = {"packages": packages, "new": new, "image-http": image_http, "storage-on-btrfs": storage_on_btrfs,
+TESTS = {"packages": packages, "new": new, "documented": documented, "image-http": image_http, "storage-on-btrfs": storage_on_btrfs,
          "loads": loads, "serves": serves, "boot": boot, "refusals": refusals}
 TESTS[sys.argv[2]]()
