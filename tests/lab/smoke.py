@@ -265,6 +265,19 @@ def create_stop_start_ssh_delete(host):
 
 
 @test
+def repository_in_and_out(host):
+    host.machine("one")
+    host.run("""rm -rf ~/project ~/copied; mkdir ~/project && cd ~/project && git init -q -b main
+        git config user.name dev && git config user.email dev@example.com
+        seq 9 >file && printf '\\0binary' >data && git add . && git commit -qm one
+        banger vm workspace prepare one . --force
+        banger vm exec one -- sh -c 'echo ten >>file; rm data; mkdir new; echo x >new/x'
+        banger vm workspace export one -o ~/fix.patch && git apply ~/fix.patch""", timeout=900)
+    equal(host.run("cd ~/project && git status --short"), "D data\n M file\n?? new/", "what came back")
+    host.run("banger vm cp ~/project one:/srv && banger vm cp one:/srv/project ~/copied && diff -r ~/project ~/copied", timeout=900)
+
+
+@test
 def stop_keeps_many_small_files(host):
     host.machine("one")
     sums = "cat /root/many/* /var/many/* | sha256sum"
