@@ -82,7 +82,7 @@ set(CPACK_COMPONENT_BANGER_DESCRIPTION "real Linux machines on microVMs in one c
 set(CPACK_DEBIAN_BANGER_PACKAGE_SECTION admin)
 set(CPACK_DEBIAN_BANGER_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_BANGER_PACKAGE_DEPENDS "debian-archive-keyring, e2fsprogs, kmod, mmdebstrap, openssh-client, qemu-system-x86, uidmap")
-set(CPACK_DEBIAN_BANGER_PACKAGE_RECOMMENDS "git, systemd-resolved")
+set(CPACK_DEBIAN_BANGER_PACKAGE_RECOMMENDS git)
 set(CPACK_DEBIAN_DEV_PACKAGE_NAME banger-plugin-dev)
 set(CPACK_COMPONENT_DEV_DESCRIPTION "headers, contract tests and examples for plugins of banger
  find_package(BangerPluginApi) finds them; `banger plugin new` writes a project.")
