@@ -38,7 +38,7 @@ Result<void> stop_machines(Context& context, bool purge) {
     if (names.empty()) return ok();
     const auto work = [&](client::Daemon& daemon, const std::string& id) -> Result<std::string> {
         if (purge) {
-            BANGER_TRY(daemon.call<protocol::VmReply>(
+            BANGER_TRY(daemon.call<protocol::DeleteVmReply>(
                 "io.banger.Vm.Delete", protocol::DeleteVm{id, false}, {.timeout = stop_patience}));
             return "deleted machine " + id;
         }

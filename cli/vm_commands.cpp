@@ -128,13 +128,19 @@ Result<int> kill(const Arguments& arguments, Context& context) {
 /// Machines by name or id, and what we know of their host keys.
 Result<int> delete_each(const std::vector<std::string>& names, bool is_forced, Session& session,
                         Context& context) {
+    ProgressView progress(context.terminal, names.size() > 1);
     return for_each(names, session, context,
                     [&](client::Daemon& daemon, const std::string& name) -> Result<std::string> {
-                        const protocol::VmReply done = BANGER_TRY(daemon.call<protocol::VmReply>(
-                            "io.banger.Vm.Delete", protocol::DeleteVm{name, is_forced}));
-                        drop_kept_connections(session.user_paths.run, done.vm.id);
-                        BANGER_TRY(forget_host_key(session.user_paths.known_hosts, done.vm.id));
-                        return "deleted " + done.vm.name;
+                        const Result<protocol::DeleteVmReply> reply =
+                            daemon.call<protocol::DeleteVmReply>(
+                                "io.banger.Vm.Delete", protocol::DeleteVm{name, is_forced},
+                                {.on_progress = [&](const Progress& now) { progress.show(now); }});
+                        progress.finish();
+                        const protocol::DeleteVmReply done = BANGER_TRY(reply);
+                        if (!done.vm) return "deleted " + name;
+                        drop_kept_connections(session.user_paths.run, done.vm->id);
+                        BANGER_TRY(forget_host_key(session.user_paths.known_hosts, done.vm->id));
+                        return "deleted " + done.vm->name;
                     });
 }
 

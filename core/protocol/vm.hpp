@@ -133,7 +133,7 @@ struct ListVmsReply {
 struct NamedVm {
     std::string vm;
 };
-/// The reply of Show, Kill, Delete and SetWorkspace.
+/// The reply of Show, Kill and SetWorkspace.
 struct VmReply {
     Vm vm;
 };
@@ -142,6 +142,11 @@ struct StopVmReply {
     std::optional<Progress> progress;
     std::optional<Vm> vm;
     std::optional<bool> was_forced;
+};
+
+struct DeleteVmReply {
+    std::optional<Progress> progress;
+    std::optional<Vm> vm;
 };
 
 struct KillVm {

@@ -223,6 +223,12 @@ struct Fields<protocol::PortsOfVmReply> {
 };
 
 template <>
+struct Fields<protocol::DeleteVmReply> {
+    static constexpr auto list = fields(field("progress", &protocol::DeleteVmReply::progress),
+                                        field("vm", &protocol::DeleteVmReply::vm));
+};
+
+template <>
 struct Fields<protocol::DeleteVm> {
     static constexpr auto list =
         fields(field("vm", &protocol::DeleteVm::vm), field("force", &protocol::DeleteVm::force));

@@ -410,9 +410,10 @@ rpc::Interface vm_interface(Machines& machines, Store& store, MachineUses* uses,
                 reply.ports.push_back(port_of(found.vm, port, zone));
             return reply;
         });
-    vm.job<DeleteVm, VmReply>(
-        "Delete", {}, [&](const DeleteVm& in, Reporter<VmReply>& call) -> Result<VmReply> {
-            return VmReply{to_wire(BANGER_TRY(recorded(store, "vm.delete", in.vm, [&] {
+    vm.job<DeleteVm, DeleteVmReply>(
+        "Delete", {},
+        [&](const DeleteVm& in, Reporter<DeleteVmReply>& call) -> Result<DeleteVmReply> {
+            return DeleteVmReply{{}, to_wire(BANGER_TRY(recorded(store, "vm.delete", in.vm, [&] {
                 return machines.remove(in.vm, in.force, call);
             })))};
         });

@@ -230,9 +230,14 @@ TEST_F(Bangerd, AMachineComesAndGoes) {
     EXPECT_FALSE(made->timings->empty());
     EXPECT_FALSE(stages.empty());
     ASSERT_EQ(machines(daemon).size(), 1u);
-    const Result<VmReply> gone =
-        daemon.call<VmReply>("io.banger.Vm.Delete", DeleteVm{made->vm->id, true});
+    stages.clear();
+    const Result<DeleteVmReply> gone =
+        daemon.call<DeleteVmReply>("io.banger.Vm.Delete", DeleteVm{made->vm->id, false},
+                                   {.on_progress = [&](const banger::Progress& progress) {
+                                       stages.push_back(progress.stage);
+                                   }});
     ASSERT_TRUE(gone) << gone.error().text();
+    EXPECT_THAT(stages, testing::ElementsAre("asking sandbox to power off"));
     EXPECT_TRUE(machines(daemon).empty());
     EXPECT_EQ(leftovers(), "");
     EXPECT_EQ(daemon.call<VmReply>("io.banger.Vm.Show", NamedVm{"sandbox"}).error().code,
@@ -308,7 +313,7 @@ TEST_F(Bangerd, LeavesWhenItsSocketIsTakenAwayAndMachinesRunOn) {
     Connection daemon = connect();
     ASSERT_EQ(machines(daemon).size(), 1u);
     EXPECT_EQ(machines(daemon)[0].pid, pid);
-    ASSERT_TRUE(daemon.call<VmReply>("io.banger.Vm.Delete", DeleteVm{"sandbox", true}));
+    ASSERT_TRUE(daemon.call<DeleteVmReply>("io.banger.Vm.Delete", DeleteVm{"sandbox", true}));
     // The whole folder, as at the end of a login.
     ASSERT_TRUE(remove_tree(folder_ / "run"));
     ASSERT_TRUE(*wait_for_exit(daemon_->pidfd(), 30s, {}));
@@ -323,7 +328,7 @@ TEST_F(Bangerd, LeavesWhenIdleButNotWhileAMachineRuns) {
     EXPECT_FALSE(*wait_for_exit(daemon_->pidfd(), 2500ms, {})) << "it left under a running machine";
     {
         Connection daemon = connect();
-        ASSERT_TRUE(daemon.call<VmReply>("io.banger.Vm.Delete", DeleteVm{"sandbox", true}));
+        ASSERT_TRUE(daemon.call<DeleteVmReply>("io.banger.Vm.Delete", DeleteVm{"sandbox", true}));
     }
     EXPECT_TRUE(*wait_for_exit(daemon_->pidfd(), 30s, {})) << "it stays for ever";
     EXPECT_TRUE(daemon_->wait({})->is_success());
@@ -351,7 +356,7 @@ TEST_F(Bangerd, MachinesOutliveItHoweverItEnds) {
         ASSERT_EQ(found.size(), 1u);
         EXPECT_EQ(found[0].state, "running");
         EXPECT_EQ(found[0].pid, pid);
-        ASSERT_TRUE(daemon.call<VmReply>("io.banger.Vm.Delete", DeleteVm{"sandbox", true}));
+        ASSERT_TRUE(daemon.call<DeleteVmReply>("io.banger.Vm.Delete", DeleteVm{"sandbox", true}));
         EXPECT_EQ(leftovers(), "");
         daemon_->terminate(10s);
     }
@@ -374,7 +379,7 @@ TEST_F(Bangerd, KilledInTheMiddleOfACreateTheNextOneLeavesNothing) {
     EXPECT_EQ(leftovers(), "");
     EXPECT_TRUE(daemon.call<CreateVmReply>("io.banger.Vm.Create", wanted("sandbox")))
         << "the name is free again";
-    ASSERT_TRUE(daemon.call<VmReply>("io.banger.Vm.Delete", DeleteVm{"sandbox", true}));
+    ASSERT_TRUE(daemon.call<DeleteVmReply>("io.banger.Vm.Delete", DeleteVm{"sandbox", true}));
 }
 
 /// A port that was free for UDP a moment ago; the socket holds it as long as it lives.
@@ -445,7 +450,7 @@ TEST_F(Bangerd, NamesResolveWhileMachinesRunAndAfterARestart) {
         EXPECT_EQ(ask(port, "sandbox"), found);
     }
     Connection daemon = connect();
-    ASSERT_TRUE(daemon.call<VmReply>("io.banger.Vm.Delete", DeleteVm{"sandbox", true}));
+    ASSERT_TRUE(daemon.call<DeleteVmReply>("io.banger.Vm.Delete", DeleteVm{"sandbox", true}));
     EXPECT_EQ(ask(port, "sandbox"), no_such_name);
     ASSERT_TRUE(send_signal(daemon_->pidfd(), SIGTERM));
     ASSERT_TRUE(daemon_->wait({}));
@@ -463,7 +468,7 @@ TEST_F(Bangerd, MachinesDoNotNeedTheDnsPort) {
     EXPECT_EQ(row->status, CheckStatus::fail);
     EXPECT_NE(row->detail.find(std::to_string(taken.number)), std::string::npos) << row->detail;
     EXPECT_NE(row->remedy.find("dns_port"), std::string::npos) << row->remedy;
-    ASSERT_TRUE(daemon.call<VmReply>("io.banger.Vm.Delete", DeleteVm{"sandbox", true}));
+    ASSERT_TRUE(daemon.call<DeleteVmReply>("io.banger.Vm.Delete", DeleteVm{"sandbox", true}));
 }
 
 TEST_F(Bangerd, AConfigurationThatIsWrongIsSaidWithFileAndLine) {
@@ -533,7 +538,7 @@ TEST_F(Bangerd, AnImageInUseIsNotDeletedAndSaysByWhom) {
     ASSERT_FALSE(refused);
     EXPECT_EQ(refused.error().code, Errc::in_use);
     EXPECT_NE(refused.error().text().find("sandbox"), std::string::npos) << refused.error().text();
-    ASSERT_TRUE(daemon.call<VmReply>("io.banger.Vm.Delete", DeleteVm{"sandbox", true}));
+    ASSERT_TRUE(daemon.call<DeleteVmReply>("io.banger.Vm.Delete", DeleteVm{"sandbox", true}));
     EXPECT_TRUE(
         daemon.call<DeleteImageReply>("io.banger.Image.Delete", NamedArtifact{"fake-small"}));
     EXPECT_EQ(*list_folder(folder_ / "state/banger/images"), std::vector<std::string>{});

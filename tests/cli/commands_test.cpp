@@ -218,7 +218,9 @@ TEST_F(CommandsTest, SeveralMachinesAreWorkedOnAtOnce) {
 
 TEST_F(CommandsTest, DeleteRemovesAndForceIsPassedOn) {
     EXPECT_EQ(run({"vm", "delete", "web", "broken"}).out, "deleted web\ndeleted broken\n");
-    EXPECT_EQ(run({"vm", "rm", "-f", "sandbox"}).out, "deleted sandbox\n");
+    const Outcome forced = run({"vm", "rm", "-f", "sandbox"});
+    EXPECT_EQ(forced.out, "deleted sandbox\n");
+    EXPECT_EQ(forced.err, "asking sandbox to power off\n") << "what takes its time is said";
     EXPECT_THAT(daemon().names(), IsEmpty());
     EXPECT_THAT(daemon().calls(), testing::Contains("Delete sandbox force"));
     const Outcome again = run({"vm", "delete", "sandbox"});

@@ -345,14 +345,16 @@ private:
                       {},
                       "banger vm forward sandbox 8080"}}};
             });
-        vm.job<DeleteVm, VmReply>(
+        vm.job<DeleteVm, DeleteVmReply>(
             "Delete", {},
-            [this](const DeleteVm& in, rpc::Reporter<VmReply>& call) -> Result<VmReply> {
+            [this](const DeleteVm& in,
+                   rpc::Reporter<DeleteVmReply>& call) -> Result<DeleteVmReply> {
                 BANGER_TRY(enter("Delete", in.vm, &call, in.force ? " force" : ""));
                 const Vm gone = BANGER_TRY(find(in.vm));
+                call.report({"asking " + gone.name + " to power off", 0, 0, banger::Progress::Unit::none});
                 const std::lock_guard lock(mutex_);
                 std::erase_if(vms_, [&](const Vm& each) { return each.id == gone.id; });
-                return VmReply{gone};
+                return DeleteVmReply{{}, gone};
             });
         vm.job<SetWorkspace, VmReply>(
             "SetWorkspace", {},

@@ -43,7 +43,7 @@ TEST(Protocol, VmIsAsItsTextSays) {
     declare<SetVm, SetVmReply>(vm, "Set");
     declare<NamedVm, StatsOfVmReply>(vm, "Stats");
     declare<NamedVm, PortsOfVmReply>(vm, "Ports");
-    declare<DeleteVm, VmReply>(vm, "Delete");
+    declare<DeleteVm, DeleteVmReply>(vm, "Delete");
     declare<SetWorkspace, VmReply>(vm, "SetWorkspace");
     declare<HealthOfVm, HealthOfVmReply>(vm, "Health");
     declare<ExecInVm, ExecInVmReply>(vm, "Exec");
