@@ -75,8 +75,9 @@ Result<protocol::VmRequest> request_from(const Arguments& arguments) {
 Result<void> clean_up(Session& session, const Vm& vm) {
     client::Daemon daemon = session.daemon.another();
     BANGER_TRY(daemon
-                   .call<protocol::DeleteVmReply>("io.banger.Vm.Delete", protocol::DeleteVm{vm.id, true},
-                                            {.timeout = cleanup_patience})
+                   .call<protocol::DeleteVmReply>("io.banger.Vm.Delete",
+                                                  protocol::DeleteVm{vm.id, true},
+                                                  {.timeout = cleanup_patience})
                    .context("deleting " + vm.name));
     drop_kept_connections(session.user_paths.run, vm.id);
     return forget_host_key(session.user_paths.known_hosts, vm.id);

@@ -414,8 +414,8 @@ rpc::Interface vm_interface(Machines& machines, Store& store, MachineUses* uses,
         "Delete", {},
         [&](const DeleteVm& in, Reporter<DeleteVmReply>& call) -> Result<DeleteVmReply> {
             return DeleteVmReply{{}, to_wire(BANGER_TRY(recorded(store, "vm.delete", in.vm, [&] {
-                return machines.remove(in.vm, in.force, call);
-            })))};
+                                     return machines.remove(in.vm, in.force, call);
+                                 })))};
         });
     vm.job<SetWorkspace, VmReply>(
         "SetWorkspace", {.deadline = 30s},

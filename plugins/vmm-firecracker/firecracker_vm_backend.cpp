@@ -252,8 +252,7 @@ Result<void> FirecrackerVmBackend::wait_until(InstanceState wanted, const JailPa
         const Result<firecracker::InstanceInfo> info =
             firecracker::instance_info(*api, until(deadline), stop);
         if (info && info->state == wanted) return ok();
-        if (!info && info.error().code != Errc::unreachable &&
-            info.error().code != Errc::timed_out)
+        if (!info && info.error().code != Errc::unreachable && info.error().code != Errc::timed_out)
             return explained(info.error(), paths);
         last = info ? "it is in another state" : info.error().message;
     }

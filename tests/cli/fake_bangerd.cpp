@@ -351,7 +351,8 @@ private:
                    rpc::Reporter<DeleteVmReply>& call) -> Result<DeleteVmReply> {
                 BANGER_TRY(enter("Delete", in.vm, &call, in.force ? " force" : ""));
                 const Vm gone = BANGER_TRY(find(in.vm));
-                call.report({"asking " + gone.name + " to power off", 0, 0, banger::Progress::Unit::none});
+                call.report(
+                    {"asking " + gone.name + " to power off", 0, 0, banger::Progress::Unit::none});
                 const std::lock_guard lock(mutex_);
                 std::erase_if(vms_, [&](const Vm& each) { return each.id == gone.id; });
                 return DeleteVmReply{{}, gone};

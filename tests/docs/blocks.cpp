@@ -39,7 +39,8 @@ std::vector<Block> blocks_of(const std::string& source, const std::string& docum
             is_inside = !is_inside;
             const std::string info = line.substr(3);
             is_ours = is_inside && (info == "sh" || info.starts_with("sh "));
-            if (is_ours) blocks.push_back({document + ":" + std::to_string(number), info, section, {}});
+            if (is_ours)
+                blocks.push_back({document + ":" + std::to_string(number), info, section, {}});
             goes_on = false;
             continue;
         }
