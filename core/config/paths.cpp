@@ -123,6 +123,7 @@ Result<Paths> find_paths(RunMode mode, const PathEnvironment& environment) {
     return paths;
 }
 
+std::string Paths::user_plugins() const { return home + "/.local/lib/banger/plugins"; }
 std::string Paths::plugin_state(std::string_view plugin) const {
     return state + "/plugins/" + std::string(plugin);
 }

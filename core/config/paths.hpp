@@ -54,6 +54,8 @@ struct Paths {
     /// The daemon's own; the same file as known_hosts in user mode.
     std::string daemon_known_hosts;
 
+    /// Where the owner puts plugins of third parties: ~/.local/lib/banger/plugins
+    [[nodiscard]] std::string user_plugins() const;
     /// The folder a plugin is given for each purpose.
     [[nodiscard]] std::string plugin_state(std::string_view plugin) const;
     [[nodiscard]] std::string plugin_cache(std::string_view plugin) const;

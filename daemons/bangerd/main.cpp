@@ -102,7 +102,7 @@ Result<std::unique_ptr<Daemon>> open_daemon(RunMode mode, bool is_safe_mode,
     return Daemon::open({
         .paths = paths,
         .plugin_folders = {here + "/../lib/banger/plugins"},
-        .third_party_folders = {paths.home + "/.local/lib/banger/plugins"},
+        .third_party_folders = {paths.user_plugins()},
         .plugin_host = find_plugin_host(here),
         .is_safe_mode = is_safe_mode,
         .agent = find_agent(here),
