@@ -7,8 +7,7 @@
 
 #include "core/base/version.hpp"
 #include "core/plugin_host/guarded_roles.hpp"
-#include "core/remote/methods.hpp"
-#include "core/rpc/message.hpp"
+#include "core/remote/connect.hpp"
 
 namespace banger::plugin_host {
 
@@ -242,24 +241,11 @@ Result<PacketChannel> HostedPlugin::connect_to_library() {
             process = BANGER_TRY(start());
         }
         auto ends = BANGER_TRY(PacketChannel::pair());
-        const int given[] = {ends.second.socket().get()};
-        const std::string call =
-            rpc::write_message(rpc::CallMessage{std::string(remote::connect_method),
-                                                rpc::Json(rpc::Json::Object{})})
-                .value();
-        const auto deadline = std::chrono::steady_clock::now() + connect_patience;
-        Result<void> done = process->channel().send(call, given, deadline);
-        if (done) {
-            const Result<rpc::Packet> answer = process->channel().receive(deadline, {});
-            const Result<rpc::ReplyMessage> reply =
-                answer ? rpc::read_reply(answer->text) : Result<rpc::ReplyMessage>(answer.error());
-            if (reply && reply->error.empty()) return std::move(ends.first);
-            done = reply ? rpc::error_of(*reply) : reply.error();
-        }
-        if (done.error().code == Errc::unavailable)
-            process->expect_end();
-        else
-            process->kill("it takes no more calls: " + done.error().message);
+        const Result<void> taken = remote::give_connection(
+            process->channel(), ends.second, std::chrono::steady_clock::now() + connect_patience);
+        if (taken) return std::move(ends.first);
+        if (taken.error().code != Errc::unavailable)
+            process->kill("it takes no more calls: " + taken.error().message);
         process->expect_end();
         if (attempt == attempts)
             return Error(Errc::unavailable, "the plugin " + name() + " ended",

@@ -12,6 +12,7 @@
 #include "core/base/file.hpp"
 #include "core/base/log_line.hpp"
 #include "core/plugins/library.hpp"
+#include "core/remote/connect.hpp"
 #include "core/remote/description.hpp"
 #include "core/remote/server.hpp"
 #include "core/remote/web.hpp"
@@ -34,12 +35,8 @@ public:
     explicit ToCore(PacketChannel channel) : channel_(std::move(channel)) {}
     Result<PacketChannel> connect() {
         auto ends = BANGER_TRY(PacketChannel::pair());
-        const int given[] = {ends.second.socket().get()};
-        const std::string call = BANGER_TRY(rpc::write_message(
-            rpc::CallMessage{std::string(remote::connect_method), rpc::Json(rpc::Json::Object{})}));
         const std::lock_guard lock(mutex_);
-        BANGER_TRY(channel_.send(call, given, Clock::now() + patience));
-        BANGER_TRY(channel_.receive(Clock::now() + patience, {}));
+        BANGER_TRY(remote::give_connection(channel_, ends.second, Clock::now() + patience));
         return std::move(ends.first);
     }
 
