@@ -156,7 +156,10 @@ public:
     explicit GuardedNetwork(Network& inner) : inner_(inner) {}
     [[nodiscard]] Addressing addressing() const override { return inner_.addressing(); }
     Result<NetworkLink> attach(const LinkRequest& request, std::stop_token stop) override {
-        return inner_.attach(request, std::move(stop));
+        Result<NetworkLink> link = inner_.attach(request, std::move(stop));
+        if (!link || link->vm == request.vm) return link;
+        return Error(Errc::corrupt, "the network plugin made a link of another machine",
+                     "Choose another network plugin, and tell the author of this one.");
     }
     Result<void> detach(const VmId& vm) override { return inner_.detach(vm); }
     Result<std::vector<VmId>> recover(std::span<const NetworkLink> remembered) override {
@@ -175,15 +178,15 @@ public:
     GuardedStorage(Storage& inner, std::vector<std::string> folders)
         : inner_(inner), folders_(std::move(folders)) {}
     Result<Volume> create(const VolumeRequest& request, std::stop_token stop) override {
-        return looked_at(inner_.create(request, std::move(stop)));
+        return looked_at(inner_.create(request, std::move(stop)), request.vm, request.role);
     }
     Result<Volume> activate(const Volume& volume, const UniqueFd& base,
                             std::stop_token stop) override {
-        return looked_at(inner_.activate(volume, base, std::move(stop)));
+        return looked_at(inner_.activate(volume, base, std::move(stop)), volume.vm, volume.role);
     }
     Result<void> deactivate(const VmId& vm) override { return inner_.deactivate(vm); }
     Result<Volume> resize(const Volume& volume, ByteCount size, std::stop_token stop) override {
-        return looked_at(inner_.resize(volume, size, std::move(stop)));
+        return looked_at(inner_.resize(volume, size, std::move(stop)), volume.vm, volume.role);
     }
     Result<VolumeUsage> usage(const Volume& volume) override { return inner_.usage(volume); }
     Result<void> remove(const VmId& vm) override { return inner_.remove(vm); }
@@ -197,9 +200,11 @@ public:
 
 private:
     Result<Volume> clone(const Volume& source, const VmId& target, std::stop_token stop) override {
-        return looked_at(inner_.cloning()->clone(source, target, std::move(stop)));
+        return looked_at(inner_.cloning()->clone(source, target, std::move(stop)), target,
+                         source.role);
     }
-    [[nodiscard]] Result<Volume> looked_at(Result<Volume> volume) const {
+    [[nodiscard]] Result<Volume> looked_at(Result<Volume> volume, const VmId& vm,
+                                           VolumeRole role) const {
         if (!volume) return volume;
         const std::unique_ptr<char, decltype(&std::free)> real(
             ::realpath(volume->path.c_str(), nullptr), &std::free);
@@ -207,6 +212,9 @@ private:
                                std::ranges::any_of(folders_, [&](const std::string& folder) {
                                    return volume->path.starts_with(folder + "/");
                                });
+        if (volume->vm != vm || volume->role != role)
+            return Error(Errc::corrupt, "the storage plugin made a disk of another machine",
+                         "Choose another storage plugin, and tell the author of this one.");
         if (is_inside) return volume;
         return Error(Errc::corrupt,
                      "the storage plugin made a disk of " + banger::quoted(volume->path) +

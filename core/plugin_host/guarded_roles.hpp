@@ -14,10 +14,11 @@ namespace banger::plugin_host {
 std::unique_ptr<ImageSource> guard(ImageSource& inner);
 
 /// Only machines that recover() was asked about can be lost: core stops those, or calls them
-/// broken.
+/// broken. A link of another machine than was asked for is Errc::corrupt: it would become one of
+/// those.
 std::unique_ptr<Network> guard(Network& inner);
 
-/// The same; and a volume whose path lies outside of `folders`, or is a link there, is
+/// The same for volumes; and one whose path lies outside of `folders`, or is a link there, is
 /// Errc::corrupt: its file becomes a machine's disk, opened with the owner's rights.
 std::unique_ptr<Storage> guard(Storage& inner, std::vector<std::string> folders);
 
