@@ -98,6 +98,21 @@ Error unavailable(std::string message, std::string remedy) {
 
 }  // namespace
 
+Result<Started> read_started(std::string_view text) {
+    const auto corrupt = [](const Error& error) { return Error(Errc::corrupt, error.message); };
+    const Result<rpc::ReplyMessage> reply = rpc::read_reply(text);
+    if (!reply) return corrupt(reply.error());
+    if (!reply->error.empty()) {
+        const Error refused = rpc::error_of(*reply);
+        return unavailable(refused.message, refused.remedy);
+    }
+    const rpc::Json* result = reply->parameters.find("result");
+    if (result == nullptr) return Error(Errc::corrupt, "there is no result");
+    Result<Started> started = rpc::decode<Started>(*result, "result", rpc::Unknown::ignored);
+    if (!started) return corrupt(started.error());
+    return started;
+}
+
 /// The ends of the process, and ours of what it writes.
 struct HostedProcess::Ends {
     PacketChannel calls;                 ///< its descriptor 3
@@ -254,17 +269,9 @@ Result<void> HostedProcess::shake_hands(const Recipe& recipe) {
                            "Tell its author; docs/PLUGIN-WIRE.md has what it should say.");
     };
     if (!packet) return misfit(packet.error());
-    const Result<rpc::ReplyMessage> reply = rpc::read_reply(packet->text);
-    if (!reply) return misfit(reply.error());
-    if (!reply->error.empty()) {
-        const Error refused = rpc::error_of(*reply);
-        return unavailable(refused.message, refused.remedy);
-    }
-    const rpc::Json* result = reply->parameters.find("result");
-    if (result == nullptr) return misfit(Error(Errc::corrupt, "there is no result"));
-    Result<Started> started = rpc::decode<Started>(*result, "result", rpc::Unknown::ignored);
-    if (!started) return misfit(started.error());
-    started_ = std::move(*started);
+    Result<Started> started = read_started(packet->text);
+    if (!started && started.error().code != Errc::unavailable) return misfit(started.error());
+    started_ = BANGER_TRY(std::move(started));
     return ok();
 }
 

@@ -58,6 +58,10 @@ struct Started {
     std::optional<bool> cloning;           ///< Storage has its optional half
 };
 
+/// Of its first packet. Errc::corrupt for what is no such answer, Errc::unavailable with the
+/// plugin's own words when it refuses.
+Result<Started> read_started(std::string_view text);
+
 }  // namespace banger::plugin_host
 
 template <>
