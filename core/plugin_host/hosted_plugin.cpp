@@ -84,12 +84,6 @@ HostedPlugin::~HostedPlugin() {
 
 Result<Roles> HostedPlugin::open() {
     const std::vector<Role>& roles = options_.roles;
-    // The VMM it starts would have to outlive it, and would be confined as it is.
-    if (std::ranges::count(roles, Role::vm_backend) > 0)
-        return Error(Errc::unsupported,
-                     "it fills the role vm-backend, and a plugin in the plugin host starts no "
-                     "other process",
-                     "Install it beside banger's own plugins if you trust it.");
     remote::PluginDescription said{options_.recipe.confine.name,  roles, {}, false, false, false,
                                    options_.recipe.start.settings};
     if (!is_image_source_alone(roles)) {

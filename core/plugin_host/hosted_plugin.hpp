@@ -66,8 +66,8 @@ public:
     HostedPlugin(const HostedPlugin&) = delete;
     HostedPlugin& operator=(const HostedPlugin&) = delete;
 
-    /// Errc::unsupported for a role that cannot be filled from there. Starts a process, unless the
-    /// plugin is an image source alone: that is started by its first call.
+    /// Starts a process, unless the plugin is an image source alone: that is started by its first
+    /// call. Not for a vm-backend.
     Result<Roles> open();
     /// Whether the file is a plugin that fits, in a process that does nothing else.
     Result<void> probe();

@@ -348,6 +348,13 @@ Result<void> Registry::State::prepare_hosted(Entry& entry) {
                                    "it needs root, and lies in a folder that is not banger's own",
                                    "Only root can add such a plugin; docs/PLUGINS.md says how."))
             .error();
+    // The VMM it starts would have to outlive it, and would be confined as it is.
+    if (entry.has_role(Role::vm_backend))
+        return refuse(entry, Error(Errc::unavailable,
+                                   "it fills the role vm-backend, and a plugin in the plugin host "
+                                   "starts no other process",
+                                   "Install it beside banger's own plugins if you trust it."))
+            .error();
     Settings settings = BANGER_TRY(settings_of(entry.manifest));
     Result<std::unique_ptr<PluginHost>> host =
         PluginHost::create(name, options.own_folders, settings, options.log, http);

@@ -30,7 +30,8 @@ TEST_P(NetworkContract, addressing_is_constant_and_usable) {
 
 TEST_P(NetworkContract, attach_gives_what_was_asked) {
     LinkRequest wanted = request(0);
-    wanted.forwards = {{Ipv4Address::parse("127.0.0.1").value(), 0, 22}};
+    const std::uint16_t port = subject().chooses_ports() ? 0 : 40022;
+    wanted.forwards = {{Ipv4Address::parse("127.0.0.1").value(), port, 22}};
     const Result<NetworkLink> link = role().attach(wanted, never());
     ASSERT_TRUE(succeeded(link));
     EXPECT_EQ(link->vm, wanted.vm);
@@ -54,6 +55,7 @@ TEST_P(NetworkContract, attach_gives_what_was_asked) {
 }
 
 TEST_P(NetworkContract, forwards_of_two_machines_do_not_share_a_port) {
+    if (!subject().chooses_ports()) GTEST_SKIP() << "free ports cannot be found from here";
     std::set<std::uint16_t> ports;
     std::size_t chosen = 0;
     for (std::size_t i = 0; i < 4; ++i) {

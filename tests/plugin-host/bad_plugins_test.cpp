@@ -363,6 +363,20 @@ TEST_F(BadPlugin, needs_root) {
     EXPECT_THAT(refused("pid").message, HasSubstr("in a folder that is not banger's own"));
 }
 
+TEST_F(BadPlugin, fills_the_role_that_none_can_fill_from_there) {
+    std::string manifest = source_file("tests/plugin-host/wild.toml");
+    const std::size_t at = manifest.find("roles = ");
+    manifest.replace(at, manifest.find('\n', at) - at, R"(roles = ["vm-backend"])");
+    third_party_.folder().write(third_party_.folder().manifest("wild"), manifest);
+    open();
+    const Error error = plugins_->vm_backend("wild").error();
+    EXPECT_THAT(error.message, HasSubstr("starts no other process"));
+    EXPECT_THAT(error.remedy, HasSubstr("beside banger's own plugins"));
+    EXPECT_EQ(plugins_->info("wild")->status, PluginStatus::refused);
+    EXPECT_THAT(row("plugin wild").detail, HasSubstr("vm-backend"));
+    expect_others_work();
+}
+
 TEST_F(BadPlugin, safe_mode_leaves_it_alone) {
     RegistryOptions options = third_party_.options({"wild", "fake"});
     options.is_safe_mode = true;
