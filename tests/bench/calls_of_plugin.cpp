@@ -91,8 +91,8 @@ int run(const std::string& folder, int calls) {
     ::umask(022);
     const std::string plugins = folder + "/plugins";
     install(plugins, SAMPLE_PLUGINS "/image-folder.so", "image-folder.so", 0644);
-    install(plugins, SOURCE_FOLDER "/tests/plugins/example/image-folder.toml", "image-folder.toml",
-            0644);
+    install(plugins, SOURCE_FOLDER "/tests/third-party/image-folder/image-folder.toml",
+            "image-folder.toml", 0644);
     for (const char* file : {"image-py", "image-py.toml"})
         install(plugins,
                 std::string(SOURCE_FOLDER "/tests/third-party/python-image-source/") + file, file,
@@ -104,7 +104,7 @@ int run(const std::string& folder, int calls) {
     here.folders.push_back(plugins);
     const std::unique_ptr<Registry> in_process = open(std::move(here));
     ImageSource& own = *in_process->image_sources()[0].second;
-    measure("in-process", own, "folder:small", calls);
+    measure("in-process", own, "image-folder:small", calls);
 
     Roles served;
     served.image_source = &own;
@@ -120,14 +120,14 @@ int run(const std::string& folder, int calls) {
     if (!client) fail(client.error().text());
     const auto proxy = remote::RemotePlugin::open(*client, name.str());
     if (!proxy) fail(proxy.error().text());
-    measure("socket", *(*proxy)->roles().image_source, "folder:small", calls);
+    measure("socket", *(*proxy)->roles().image_source, "image-folder:small", calls);
 
     RegistryOptions apart = options(folder, folder + "/2");
     apart.third_party_folders = {plugins};
     apart.choice.image_sources.emplace_back("image-py");
     apart.settings["image-py"] = {{"folder", folder + "/images"}};
     const std::unique_ptr<Registry> hosted = open(std::move(apart));
-    measure("plugin-host", *hosted->image_sources()[0].second, "folder:small", calls);
+    measure("plugin-host", *hosted->image_sources()[0].second, "image-folder:small", calls);
     measure("python", *hosted->image_sources()[1].second, "py:small", calls);
     return 0;
 }
