@@ -3,6 +3,7 @@
 #include "cli/commands.hpp"
 #include "cli/plugin_choice.hpp"
 #include "cli/plugin_new.hpp"
+#include "cli/plugin_trust.hpp"
 #include "cli/plugin_verify.hpp"
 #include "cli/render/table.hpp"
 #include "cli/render/text.hpp"
@@ -63,13 +64,15 @@ Result<int> list(const Arguments& arguments, Context& context) {
         for (const PluginInfo& plugin : reply.plugins)
             terminal.out(plugin.name + "\n");
     } else {
-        Table table({"NAME", "VERSION", "STATUS", "USED FOR", "PRIVILEGE", "RUNS IN", "SUMMARY"});
+        Table table(
+            {"NAME", "VERSION", "STATUS", "USED FOR", "PRIVILEGE", "TRUST", "RUNS IN", "SUMMARY"});
         for (const PluginInfo& plugin : reply.plugins)
             table.add({{plugin.name, Colour::bold},
                        plugin.version,
                        {plugin.status, colour_of(plugin.status)},
                        joined(plugin.used_for),
                        plugin.privilege,
+                       plugin.trust,
                        plugin.runs_in,
                        plugin.summary});
         terminal.out(table.text(terminal.out_style(), terminal.out_width()) +
@@ -102,6 +105,8 @@ Result<int> info(const Arguments& arguments, Context& context) {
     sheet.add("roles", joined(plugin.roles));
     sheet.add("used for", joined(plugin.used_for));
     sheet.add("privilege", plugin.privilege);
+    sheet.add("trust", plugin.trust);
+    if (plugin.trust == "sandboxed") sheet.add("asks for", joined(plugin.asks_for));
     sheet.add("runs in", plugin.runs_in);
     sheet.add("status", {plugin.status, colour_of(plugin.status)});
     sheet.add("reason", plugin.reason);
@@ -275,6 +280,32 @@ void add_plugin_commands(CommandTable& table) {
          {{"banger plugin retry image-mine", "after what was wrong is mended"}},
          retry,
          nullptr});
+    table.commands.push_back(
+        {"plugin",
+         "trust",
+         {},
+         "let a third party's plugin run as root (sudo)",
+         "PLUGIN lies in /usr/local/lib/banger/plugins, where root has put it. The digest\n"
+         "of its library goes into /etc/banger/trusted-plugins.json, and bangerd-root\n"
+         "loads those bytes and no others: after an update it has to be said again.\n\n"
+         "In bangerd-root a plugin is root. It can do anything to this host.",
+         {"PLUGIN", 1, 1},
+         false,
+         {},
+         {{"sudo banger plugin trust net-mine", "after you have looked at what it is"}},
+         plugin_trust,
+         nullptr});
+    table.commands.push_back({"plugin",
+                              "distrust",
+                              {},
+                              "take that back (sudo)",
+                              "Whether it was trusted or not.",
+                              {"PLUGIN", 1, 1},
+                              false,
+                              {},
+                              {{"sudo banger plugin distrust net-mine", "root's word no more"}},
+                              plugin_distrust,
+                              nullptr});
 }
 
 }  // namespace banger::cli

@@ -15,6 +15,7 @@
 #include "core/base/file.hpp"
 #include "core/plugins/inspect.hpp"
 #include "core/plugins/loader.hpp"
+#include "core/plugins/trusted_plugins.hpp"
 #include "core/system/files.hpp"
 
 namespace banger::cli {
@@ -45,15 +46,14 @@ std::string privilege_text(Privilege privilege) {
     return "root: it runs in bangerd-root, from root's own plugin folder";
 }
 
-/// What it may do beyond its own folders where it is not believed.
-std::string sandbox_text(const Sandbox& sandbox) {
-    std::vector<std::string> words;
-    for (const std::string& path : sandbox.read)
-        words.push_back("reading " + path);
-    for (const std::string& path : sandbox.write)
-        words.push_back("writing " + path);
-    if (sandbox.network) words.emplace_back("the web");
-    return joined(words);
+/// Whether bangerd-root of this host would load a third party's; empty for others.
+std::string trust_text(const PluginFiles& files) {
+    if (!is_stranger(files.manifest)) return {};
+    const Result<TrustedPlugins> trusted =
+        read_trusted_plugins(system::Layout::at().trusted_plugins, 0);
+    if (!trusted) return trusted.error().message;
+    const std::optional<Error> distrust = distrust_of(files, *trusted);
+    return distrust ? distrust->message : "by root, for these very bytes";
 }
 
 /// Its constructors run in a process of their own: they may crash it, or never end. The build tag.
@@ -97,14 +97,15 @@ struct Needs {
     std::vector<std::string> missing;
 };
 Needs needs_of(const PluginFiles& files) {
-    const Result<std::vector<std::string>> needed = needed_libraries(files.library_fd);
-    if (!needed) return {"unknown: " + needed.error().message, {}};
+    const Result<Linkage> linkage = linkage_of(files.library_fd);
+    if (!linkage) return {"unknown: " + linkage.error().message, {}};
     Needs needs;
     needs.missing = system::missing_libraries(files.library).value_or({});
     std::vector<std::string> words;
-    for (const std::string& soname : *needed)
+    for (const std::string& soname : linkage->needed)
         words.push_back(soname + (std::ranges::count(needs.missing, soname) ? " (missing)" : ""));
     needs.text = joined(words);
+    if (!linkage->search_path.empty()) needs.text += ", first from " + linkage->search_path;
     return needs;
 }
 
@@ -145,7 +146,8 @@ bool verify_one(Admission<PluginFiles> found, const std::string& folder, Context
     sheet.add("summary", files.manifest.summary);
     sheet.add("roles", roles_text(files.manifest));
     sheet.add("privilege", privilege_text(files.manifest.privilege));
-    sheet.add("asks for", sandbox_text(files.manifest.sandbox));
+    sheet.add("trust", trust_text(files));
+    sheet.add("asks for", joined(words_of(files.manifest.sandbox)));
     sheet.add("file", files.library);
     sheet.add("owner", owner_text(files.owner_uid));
     sheet.add("digest", digest ? digest->str() : digest.error().message);

@@ -175,10 +175,11 @@ Result<int> system_install(const Arguments& arguments, Context& context) {
     // A damaged record is one that this run replaces.
     const std::optional<InstallRecord> before = read ? *read : std::optional<InstallRecord>();
     const Owner owner = BANGER_TRY(choose_owner(arguments, before));
-    const system::Release release = BANGER_TRY(system::find_release(context.program));
+    system::Release release = BANGER_TRY(system::find_release(context.program));
     BANGER_TRY(system::check_folders(layout));
     const Config config = BANGER_TRY(system::load_system_config(layout, owner));
-    const std::string helper = BANGER_TRY(system::helper_config(owner, config, release.manifests));
+    const std::string helper =
+        BANGER_TRY(system::helper_config_of(layout, owner, config, release, 0));
     const UniqueFd lock = BANGER_TRY(lock_installation());
 
     Terminal& terminal = context.terminal;
@@ -234,13 +235,13 @@ Result<int> system_restart(const Arguments&, Context& context) {
     const InstallRecord record = BANGER_TRY(installed(layout));
     const Owner owner = BANGER_TRY(Owner::find(record.owner_uid));
     const UniqueFd lock = BANGER_TRY(lock_installation());
-    const system::Release release = BANGER_TRY(system::find_release(layout.binaries + "/banger"));
+    system::Release release = BANGER_TRY(system::find_release(layout.binaries + "/banger"));
     const Config config = BANGER_TRY(system::load_system_config(layout, owner));
-    BANGER_TRY(
-        system::put_file({layout.helper_config,
-                          0644,
-                          {},
-                          BANGER_TRY(system::helper_config(owner, config, release.manifests))}));
+    BANGER_TRY(system::put_file(
+        {layout.helper_config,
+         0644,
+         {},
+         BANGER_TRY(system::helper_config_of(layout, owner, config, release, 0))}));
     const std::int64_t began = now_seconds();
     if (Result<void> restarted =
             system::systemctl("restart", {"bangerd-root.service", "bangerd.service"});

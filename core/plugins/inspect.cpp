@@ -52,7 +52,7 @@ Result<std::string> name_at(const UniqueFd& fd, std::uint64_t offset) {
 
 }  // namespace
 
-Result<std::vector<std::string>> needed_libraries(const UniqueFd& library) {
+Result<Linkage> linkage_of(const UniqueFd& library) {
     const Elf64_Ehdr header = BANGER_TRY(read_at<Elf64_Ehdr>(library, 0));
     if (std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 ||
         header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_phentsize != sizeof(Elf64_Phdr) ||
@@ -64,10 +64,11 @@ Result<std::vector<std::string>> needed_libraries(const UniqueFd& library) {
             BANGER_TRY(read_at<Elf64_Phdr>(library, header.e_phoff + i * sizeof(Elf64_Phdr))));
     const auto dynamic =
         std::ranges::find(segments, std::uint32_t{PT_DYNAMIC}, &Elf64_Phdr::p_type);
-    std::vector<std::string> names;
-    if (dynamic == segments.end()) return names;
+    Linkage linkage;
+    if (dynamic == segments.end()) return linkage;
 
     std::vector<std::uint64_t> wanted;  // offsets into the string table
+    std::optional<std::uint64_t> path;
     std::optional<std::uint64_t> strings;
     const std::size_t count =
         std::min<std::uint64_t>(dynamic->p_filesz / sizeof(Elf64_Dyn), max_entries);
@@ -76,12 +77,14 @@ Result<std::vector<std::string>> needed_libraries(const UniqueFd& library) {
             BANGER_TRY(read_at<Elf64_Dyn>(library, dynamic->p_offset + i * sizeof(Elf64_Dyn)));
         if (entry.d_tag == DT_NULL) break;
         if (entry.d_tag == DT_NEEDED) wanted.push_back(entry.d_un.d_val);
+        if (entry.d_tag == DT_RUNPATH || entry.d_tag == DT_RPATH) path = entry.d_un.d_val;
         if (entry.d_tag == DT_STRTAB) strings = offset_of(segments, entry.d_un.d_ptr);
     }
-    if (!wanted.empty() && !strings) return not_whole();
+    if ((path || !wanted.empty()) && !strings) return not_whole();
     for (const std::uint64_t offset : wanted)
-        names.push_back(BANGER_TRY(name_at(library, *strings + offset)));
-    return names;
+        linkage.needed.push_back(BANGER_TRY(name_at(library, *strings + offset)));
+    if (path) linkage.search_path = BANGER_TRY(name_at(library, *strings + *path));
+    return linkage;
 }
 
 }  // namespace banger

@@ -13,9 +13,13 @@ namespace banger {
 /// One plugin of a folder, as find_plugins() has it.
 Admission<PluginFiles> find_plugin(const std::string& folder, const std::string& stem, uid_t owner);
 
-/// The sonames that an ELF library asks the dynamic linker for (DT_NEEDED), in its order. Nothing
-/// of it is run. Errc::corrupt for what is not a whole 64-bit library. May block on the disk; any
-/// thread.
-Result<std::vector<std::string>> needed_libraries(const UniqueFd& library);
+/// What an ELF library asks of the dynamic linker.
+struct Linkage {
+    std::vector<std::string> needed;  ///< sonames (DT_NEEDED), in its order
+    std::string search_path;          ///< where to look first (DT_RUNPATH, DT_RPATH)
+};
+/// Nothing of it is run. Errc::corrupt for what is not a whole 64-bit library. May block on the
+/// disk; any thread.
+Result<Linkage> linkage_of(const UniqueFd& library);
 
 }  // namespace banger

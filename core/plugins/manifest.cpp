@@ -355,6 +355,17 @@ std::string_view to_string(Privilege privilege) {
     return privilege_words[static_cast<std::size_t>(privilege)];
 }
 
+std::vector<std::string> words_of(const Sandbox& sandbox) {
+    std::vector<std::string> words;
+    for (const std::string& path : sandbox.read)
+        words.push_back("reading " + path);
+    for (const std::string& path : sandbox.write)
+        words.push_back("writing " + path);
+    if (sandbox.network) words.emplace_back("the web");
+    if (sandbox.memory != Sandbox{}.memory) words.push_back(sandbox.memory.text() + " of memory");
+    return words;
+}
+
 std::string_view to_string(SettingType type) {
     return setting_type_words[static_cast<std::size_t>(type)];
 }

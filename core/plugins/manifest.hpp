@@ -66,6 +66,9 @@ struct Sandbox {
     ByteCount memory = ByteCount::gib(1);
 };
 
+/// For people: "reading /srv/images", "the web". Empty: nothing beyond its own folders.
+std::vector<std::string> words_of(const Sandbox& sandbox);
+
 struct Manifest {
     PluginName name;
     std::string version;

@@ -14,6 +14,7 @@
 #include "core/base/names.hpp"
 #include "core/plugin_host/landlock.hpp"
 #include "core/plugins/no_dns.hpp"
+#include "core/plugins/trusted_plugins.hpp"
 #include "core/plugins/unavailable.hpp"
 #include "core/remote/proxies.hpp"
 
@@ -32,6 +33,7 @@ struct Entry {
     std::optional<Library> library = {};
     std::optional<Refusal> refusal = {};
     bool is_third_party = false;
+    Trust trust = Trust::own;
     std::unique_ptr<std::mutex> loading = std::make_unique<std::mutex>();  ///< taken before mutex
     bool is_probed = false;                                                ///< of a hosted one
     std::unique_ptr<PluginHost> host = {};
@@ -114,6 +116,20 @@ std::string_view to_string(PluginStatus status) {
     return "";
 }
 
+std::string_view to_string(Trust trust) {
+    switch (trust) {
+        case Trust::own:
+            return "own";
+        case Trust::by_root:
+            return "by root";
+        case Trust::none:
+            return "none";
+        case Trust::sandboxed:
+            return "sandboxed";
+    }
+    return "";
+}
+
 /// Everything behind the registry. `mutex` guards the entries' loading and the list of refusals;
 /// what is loaded never changes and is used without it.
 struct Registry::State {
@@ -147,6 +163,7 @@ struct Registry::State {
                                                   const Settings& settings) const;
     void probe_hosted();
     [[nodiscard]] bool is_third_party(std::string_view name);
+    void ask_root(const TrustedPlugins& trusted);
     void add_folder(const std::string& folder, bool is_third_party,
                     std::map<std::string, Entry>& found);
     Result<Roles> reach_in_root(Entry& entry);
@@ -187,9 +204,26 @@ void Registry::State::find_all() {
         add_folder(folder, true, found);
     for (auto& [name, entry] : found)
         entries.push_back(std::move(entry));
+    if (!options.trusted_plugins.empty()) {
+        const Result<TrustedPlugins> trusted =
+            read_trusted_plugins(options.trusted_plugins, options.root);
+        if (!trusted && options.log)
+            options.log(LogLevel::error, "trusted plugins", trusted.error().text());
+        ask_root(trusted.value_or({}));
+    }
     // An earlier folder's good plugin does not make a later folder's bad one of that name matter.
     std::erase_if(refusals, [&](const Refusal& refusal) { return find(refusal.name) != nullptr; });
     std::ranges::sort(refusals, {}, &Refusal::name);
+}
+
+/// Which of those that need root bangerd-root will load.
+void Registry::State::ask_root(const TrustedPlugins& trusted) {
+    for (Entry& entry : entries) {
+        if (!entry.files || entry.is_hosted() || !is_stranger(entry.manifest)) continue;
+        const std::optional<Error> distrust = distrust_of(*entry.files, trusted);
+        entry.trust = distrust ? Trust::none : Trust::by_root;
+        if (distrust) refuse(entry, *distrust);
+    }
 }
 
 Entry* Registry::State::find(std::string_view name) {
@@ -549,6 +583,7 @@ PluginInfo Registry::State::info_of(Entry& entry) {
             entry.files->owner_uid == 0 ? "root" : "uid " + std::to_string(entry.files->owner_uid);
     }
     info.refusal = entry.refusal;
+    info.trust = entry.is_hosted() ? Trust::sandboxed : entry.trust;
     if (entry.is_hosted()) info.sandbox = entry.manifest.sandbox;
     info.settings_schema = entry.manifest.settings;
     if (entry.refusal) {

@@ -60,6 +60,12 @@ struct RegistryOptions {
     /// such a plugin cannot be chosen.
     std::string root_socket = {};
 
+    /// System mode: root's list (trusted_plugins.hpp). Empty: none is kept, and who is in
+    /// `folders` is believed.
+    std::string trusted_plugins = {};
+    /// To whom that list must belong.
+    uid_t root = 0;
+
     /// Searched after `folders`. What lies there is not believed: it runs in a process of its own,
     /// and whatever it does is no reason for bangerd not to start.
     std::vector<std::string> third_party_folders = {};
@@ -80,6 +86,16 @@ enum class PluginStatus {
 /// "loaded", "available", "root-only", "refused", "quarantined"
 std::string_view to_string(PluginStatus status);
 
+/// How far a plugin is believed.
+enum class Trust {
+    own,        ///< lies in banger's own folder, and runs in bangerd or bangerd-root
+    by_root,    ///< a third party's that root lets run in bangerd-root
+    none,       ///< needs root, which root has not allowed
+    sandboxed,  ///< a third party's, in a process without rights
+};
+/// "own", "by root", "none", "sandboxed"
+std::string_view to_string(Trust trust);
+
 /// A row of `plugin list`, and all of `plugin info`. What a refusal came too early to know is
 /// empty.
 struct PluginInfo {
@@ -96,6 +112,7 @@ struct PluginInfo {
     std::string owner;   ///< "root" or "uid 1000"
     PluginStatus status = PluginStatus::available;
     std::optional<Refusal> refusal;  ///< or what it is in quarantine for
+    std::optional<Trust> trust;      ///< nothing when its manifest could not be read
     std::optional<Sandbox> sandbox;  ///< what it asks for, when it has a process of its own
     SettingsSchema settings_schema;
     Settings settings;  ///< in effect; only when loaded

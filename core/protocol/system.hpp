@@ -22,6 +22,8 @@ struct PluginInfo {
     std::string remedy;
     std::string file;
     std::string digest;
+    std::string trust;
+    std::vector<std::string> asks_for;
 };
 
 struct CallInFlight {

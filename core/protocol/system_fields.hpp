@@ -20,7 +20,9 @@ struct Fields<protocol::PluginInfo> {
                                         field("reason", &protocol::PluginInfo::reason),
                                         field("remedy", &protocol::PluginInfo::remedy),
                                         field("file", &protocol::PluginInfo::file),
-                                        field("digest", &protocol::PluginInfo::digest));
+                                        field("digest", &protocol::PluginInfo::digest),
+                                        field("trust", &protocol::PluginInfo::trust),
+                                        field("asks_for", &protocol::PluginInfo::asks_for));
 };
 
 template <>

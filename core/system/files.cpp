@@ -48,6 +48,7 @@ constexpr Package packages[] = {
     {"libdevmapper.so", "libdevmapper1.02.1"},
     {"libext2fs.so", "libext2fs2"},
     {"libfmt.so", "libfmt9"},
+    {"libgcrypt.so", "libgcrypt20"},
     {"libldns.so", "libldns3"},
     {"libmnl.so", "libmnl0"},
     {"libnftables.so", "libnftables1"},

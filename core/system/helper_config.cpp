@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "core/base/file.hpp"
 #include "core/base/names.hpp"
+#include "core/plugins/inspect.hpp"
 #include "core/rpc/json.hpp"
 
 namespace banger::system {
@@ -68,7 +70,8 @@ std::vector<std::string> chosen_plugins(const Config& config,
 }  // namespace
 
 Result<std::string> helper_config(const Owner& owner, const Config& config,
-                                  const std::vector<Manifest>& manifests) {
+                                  const std::vector<Manifest>& manifests,
+                                  const TrustedPlugins& trusted) {
     Json::List plugins;
     for (const std::string& name : chosen_plugins(config, manifests)) {
         const auto manifest = std::ranges::find_if(
@@ -89,13 +92,62 @@ Result<std::string> helper_config(const Owner& owner, const Config& config,
         Json::Object values;
         for (const auto& [key, value] : settings)
             values.push_back({key, json_of(value)});
-        plugins.emplace_back(
-            Json::Object{{"name", Json(name)}, {"settings", Json(std::move(values))}});
+        Json::Object plugin{{"name", Json(name)}, {"settings", Json(std::move(values))}};
+        if (const auto entry = trusted.find(name); entry != trusted.end())
+            plugin.push_back({"digest", Json(entry->second.str())});
+        plugins.emplace_back(std::move(plugin));
     }
     const Json all(Json::Object{{"owner_uid", Json(static_cast<std::int64_t>(owner.uid))},
                                 {"owner_gid", Json(static_cast<std::int64_t>(owner.gid))},
                                 {"plugins", Json(std::move(plugins))}});
     return all.pretty_text() + "\n";
+}
+
+Result<std::string> helper_config_of(const Layout& layout, const Owner& owner, const Config& config,
+                                     Release& release, uid_t root) {
+    std::erase_if(release.manifests, is_stranger);
+    const TrustedPlugins trusted = BANGER_TRY(read_trusted_plugins(layout.trusted_plugins, root));
+    std::vector<Manifest> manifests = release.manifests;
+    for (const std::string& name : chosen_plugins(config, manifests)) {
+        const auto is_it = [&](const Manifest& each) { return each.name.str() == name; };
+        if (std::ranges::any_of(manifests, is_it)) continue;
+        if (!path_exists(layout.plugins + "/" + name + ".toml")) continue;  // said below
+        Admission<PluginFiles> files = find_plugin(layout.plugins, name, root);
+        if (!files) return files.refusal().error();
+        if (const std::optional<Error> distrust = distrust_of(*files, trusted))
+            return Error(distrust->code, files->library + ": " + distrust->message,
+                         distrust->remedy);
+        manifests.push_back(files->manifest);
+    }
+    return helper_config(owner, config, manifests, trusted);
+}
+
+Result<PluginFiles> trust_plugin(const Layout& layout, const PluginName& name, uid_t root) {
+    const std::string file = layout.plugins + "/" + name.str();
+    if (!path_exists(file + ".so") && !path_exists(file + ".toml"))
+        return Error(Errc::not_found, "there is no plugin " + name.str() + " in " + layout.plugins,
+                     "Put it there first: sudo install -m 644 " + name.str() + ".so " + name.str() +
+                         ".toml " + layout.plugins + "/");
+    Admission<PluginFiles> files = find_plugin(layout.plugins, name.str(), root);
+    if (!files) return files.refusal().error();
+    if (!is_stranger(files->manifest))
+        return Error(Errc::invalid_argument,
+                     "the plugin " + name.str() +
+                         (files->manifest.privilege == Privilege::root ? " is banger's own"
+                                                                       : " needs no root"),
+                     "There is nothing to allow: name it in [plugins] of the configuration.");
+    BANGER_TRY(check_stands_alone(*files));
+    TrustedPlugins trusted = BANGER_TRY(read_trusted_plugins(layout.trusted_plugins, root));
+    trusted.insert_or_assign(name.str(), BANGER_TRY(files->digest()));
+    BANGER_TRY(write_trusted_plugins(layout.trusted_plugins, trusted));
+    return std::move(*files);
+}
+
+Result<bool> distrust_plugin(const Layout& layout, const PluginName& name, uid_t root) {
+    TrustedPlugins trusted = BANGER_TRY(read_trusted_plugins(layout.trusted_plugins, root));
+    if (trusted.erase(name.str()) == 0) return false;
+    BANGER_TRY(write_trusted_plugins(layout.trusted_plugins, trusted));
+    return true;
 }
 
 Result<Config> load_system_config(const Layout& layout, const Owner& owner) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/base/names.hpp"
+#include "core/plugins/trusted_plugins.hpp"
 
 namespace banger::system {
 
@@ -34,6 +35,7 @@ Layout Layout::at(std::string root) {
     layout.etc = root + "/etc/banger";
     layout.install_record = layout.etc + "/install.toml";
     layout.helper_config = layout.etc + "/helper.json";
+    layout.trusted_plugins = layout.etc + "/" + std::string(trusted_plugins_file);
     layout.config = layout.etc + "/config.toml";
     layout.state = root + "/var/lib/banger";
     layout.root_state = root + "/var/lib/banger-root";

@@ -33,6 +33,8 @@ struct Layout {
     std::string build_cache;
     std::string run;       ///< /run/banger
     std::string root_run;  ///< /run/banger-root
+    /// /etc/banger/trusted-plugins.json: whom root lets into the helper
+    std::string trusted_plugins;
 };
 
 /// Whom the machines belong to: the authority of both services.

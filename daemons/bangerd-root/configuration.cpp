@@ -7,7 +7,8 @@
 template <>
 struct banger::rpc::Fields<banger::root::ChosenPlugin> {
     using T = banger::root::ChosenPlugin;
-    static constexpr auto list = fields(field("name", &T::name), field("settings", &T::settings));
+    static constexpr auto list = fields(field("name", &T::name), field("settings", &T::settings),
+                                        field("digest", &T::digest));
 };
 
 template <>

@@ -3,6 +3,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,7 @@ namespace banger::root {
 struct ChosenPlugin {
     PluginName name;
     Settings settings;
+    std::optional<Digest> digest;  ///< of the library; given for a third party's
 };
 
 /// All that the helper is told.

@@ -10,6 +10,7 @@
 
 #include "core/base/rollback.hpp"
 #include "core/rpc/peer.hpp"
+#include "daemons/bangerd-root/digest.hpp"
 
 namespace banger::root {
 
@@ -22,6 +23,18 @@ constexpr std::chrono::milliseconds longest_sleep{60'000};
 
 Error error_of(const Refusal& refusal) {
     return {Errc::unavailable, refusal.file + ": " + refusal.reason, refusal.remedy};
+}
+
+/// That the library is the one that root looked at, and stays so: of the descriptor that is loaded,
+/// which root alone may open for writing from now on, and nobody has open that way.
+Result<void> check_bytes(int library, const std::string& file, const ChosenPlugin& chosen) {
+    if (BANGER_TRY(is_being_written(library)))
+        return Error(Errc::unavailable, file + " is open for writing",
+                     "Put a copy of the file in its place: sudo install -m 644 …");
+    if (BANGER_TRY(sha256_of(library)) == *chosen.digest) return ok();
+    return Error(Errc::unavailable, file + " is not the library that root allowed",
+                 "Look at what is there now, and if you trust it: sudo banger plugin trust " +
+                     chosen.name.str() + " && sudo banger system restart");
 }
 
 }  // namespace
@@ -46,6 +59,7 @@ Result<void> Helper::load(const TrustedFolder& folder, const ChosenPlugin& chose
     Admission<TrustedFile> trusted =
         open_trusted_file(folder, chosen.name.str(), ".so", options_.trusted_uid);
     if (!trusted) return error_of(trusted.refusal());
+    if (chosen.digest) BANGER_TRY(check_bytes(trusted->fd.get(), file, chosen));
     Admission<Library> library = Library::open(chosen.name, file, trusted->fd);
     if (!library) return error_of(library.refusal());
     std::unique_ptr<RootHost> host = BANGER_TRY(

@@ -17,6 +17,7 @@
 #include "core/base/version.hpp"
 #include "core/config/toml_place.hpp"
 #include "core/plugins/http.hpp"
+#include "core/plugins/trusted_plugins.hpp"
 #include "core/rpc/listener.hpp"
 #include "core/scopes/scopes.hpp"
 #include "core/vms/auto_stop.hpp"
@@ -203,6 +204,10 @@ Result<void> Daemon::Inside::open_plugins() {
         .built_in = {},
         .http = {},
         .root_socket = paths.root_socket,
+        .trusted_plugins =
+            paths.mode == RunMode::system
+                ? parent_path(paths.system_config_file) + "/" + std::string(trusted_plugins_file)
+                : "",
         .third_party_folders = options.third_party_folders,
         .plugin_host = options.plugin_host,
         .is_safe_mode = options.is_safe_mode,

@@ -46,7 +46,9 @@ protocol::PluginInfo to_wire(const PluginInfo& info) {
             .reason = info.refusal ? info.refusal->reason : "",
             .remedy = info.refusal ? info.refusal->remedy : "",
             .file = info.file,
-            .digest = info.digest};
+            .digest = info.digest,
+            .trust = info.trust ? std::string(to_string(*info.trust)) : "",
+            .asks_for = info.sandbox ? words_of(*info.sandbox) : std::vector<std::string>{}};
 }
 
 protocol::PluginsReply list_plugins(Registry& registry) {

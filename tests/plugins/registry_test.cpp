@@ -5,6 +5,7 @@
 #include <atomic>
 #include <thread>
 
+#include "core/plugins/trusted_plugins.hpp"
 #include "fake_plugin.hpp"
 #include "tests/plugins/sample.hpp"
 
@@ -83,6 +84,45 @@ TEST_F(registry, fills_every_role_from_a_real_library) {
                                          Role::image_source));
     EXPECT_TRUE(Digest::parse(info->digest));
     EXPECT_EQ(info->settings.at("addressing"), SettingValue(std::string("pool")));
+}
+
+TEST_F(registry, says_which_strangers_root_lets_run_as_root) {
+    for (const char* name : {"net-mine", "net-yours", "net-bridge"}) {
+        folder_.install("good", name);
+        folder_.write(folder_.manifest(name), PluginFolder::manifest_text(name, "root"));
+    }
+    const std::string list = own_ / trusted_plugins_file.data();
+    const std::unique_ptr<Registry> user_mode = open(options());
+    ASSERT_TRUE(user_mode);
+    EXPECT_EQ(user_mode->info("net-mine")->trust, Trust::own) << "nobody keeps a list";
+
+    RegistryOptions wanted = options();
+    wanted.trusted_plugins = list;
+    wanted.root = ::geteuid();
+    const auto row = [&](const std::string& name) { return open(wanted)->info(name).value(); };
+    EXPECT_EQ(row("net-mine").status, PluginStatus::refused);
+    EXPECT_EQ(row("net-mine").trust, Trust::none);
+    EXPECT_THAT(row("net-mine").refusal->reason, HasSubstr("root has not allowed"));
+    EXPECT_EQ(row("net-bridge").status, PluginStatus::root_only);
+    EXPECT_EQ(row("net-bridge").trust, Trust::own);
+
+    ASSERT_TRUE(write_trusted_plugins(
+        list, {{"net-mine", Digest::parse(row("net-mine").digest).value()},
+               {"net-yours", Digest::parse("sha256:" + std::string(64, '0')).value()}}));
+    EXPECT_EQ(row("net-mine").status, PluginStatus::root_only);
+    EXPECT_EQ(row("net-mine").trust, Trust::by_root);
+    EXPECT_EQ(row("net-yours").trust, Trust::none);
+    EXPECT_THAT(row("net-yours").refusal->reason, HasSubstr("no longer the one"));
+    EXPECT_THAT(row("net-yours").refusal->remedy, HasSubstr("banger plugin trust net-yours"));
+    bool is_warned = false;
+    for (const Check& check : open(wanted)->checks({}))
+        is_warned =
+            is_warned || (check.name == "plugin net-yours" && check.status == CheckStatus::warn &&
+                          check.remedy.find("plugin trust") != std::string::npos);
+    EXPECT_TRUE(is_warned);
+
+    ASSERT_EQ(::chmod(list.c_str(), 0666), 0);
+    EXPECT_EQ(row("net-mine").trust, Trust::none) << "a list that others can write is none";
 }
 
 TEST_F(registry, dns_none_accepts_everything) {

@@ -54,7 +54,7 @@ TEST(HelperConfigTest, HasTheOwnerAndThePluginsThatNeedRoot) {
     const Result<std::string> text = helper_config(
         owner,
         config("bridge_ip = \"10.9.0.1\"\ncidr = 16\n[plugin.net-bridge]\nisolate = false\n"),
-        all_plugins());
+        all_plugins(), {});
     ASSERT_TRUE(text) << text.error().text();
     EXPECT_EQ(*text, R"({
   "owner_uid": 1000,
@@ -90,7 +90,7 @@ TEST(HelperConfigTest, FirecrackerIsServedWhoeverIsTheDefault) {
                                "description = \"d\"\n[settings.owner_uid]\n"
                                "type = \"integer\"\ndefault = 0\ndescription = \"d\"\n"));
     const Result<std::string> text =
-        helper_config(owner, config("firecracker_bin = \"/opt/firecracker\"\n"), plugins);
+        helper_config(owner, config("firecracker_bin = \"/opt/firecracker\"\n"), plugins, {});
     ASSERT_TRUE(text) << text.error().text();
     EXPECT_THAT(*text, HasSubstr(R"("name": "vmm-firecracker")"));
     EXPECT_THAT(*text, HasSubstr(R"("firecracker_bin": "/opt/firecracker")"));
@@ -100,7 +100,7 @@ TEST(HelperConfigTest, FirecrackerIsServedWhoeverIsTheDefault) {
 
 TEST(HelperConfigTest, APluginThatIsNotChosenIsNotLoaded) {
     const Result<std::string> text = helper_config(
-        owner, config("[plugins]\ndns = \"none\"\nstorage = \"vmm-qemu\"\n"), all_plugins());
+        owner, config("[plugins]\ndns = \"none\"\nstorage = \"vmm-qemu\"\n"), all_plugins(), {});
     ASSERT_TRUE(text) << text.error().text();
     EXPECT_THAT(*text, HasSubstr("net-bridge"));
     EXPECT_THAT(*text, ::testing::Not(HasSubstr("storage-dm")));
@@ -110,13 +110,13 @@ TEST(HelperConfigTest, APluginThatIsNotChosenIsNotLoaded) {
 
 TEST(HelperConfigTest, WhatIsWrongIsSaidBeforeAnythingIsMade) {
     const Result<std::string> missing =
-        helper_config(owner, config("[plugins]\nnetwork = \"net-bridges\"\n"), all_plugins());
+        helper_config(owner, config("[plugins]\nnetwork = \"net-bridges\"\n"), all_plugins(), {});
     ASSERT_FALSE(missing);
     EXPECT_EQ(missing.error().code, Errc::not_found);
     EXPECT_THAT(missing.error().message, HasSubstr("net-bridges"));
     EXPECT_THAT(missing.error().remedy, HasSubstr("net-bridge,"));
     const Result<std::string> wrong =
-        helper_config(owner, config("[plugin.net-bridge]\nisolate = 3\n"), all_plugins());
+        helper_config(owner, config("[plugin.net-bridge]\nisolate = 3\n"), all_plugins(), {});
     ASSERT_FALSE(wrong);
     EXPECT_THAT(wrong.error().message, HasSubstr("plugin.net-bridge.isolate"));
 }

@@ -1,0 +1,1 @@
+extern "C" [[gnu::visibility("default")]] int nothing() { return 0; }
