@@ -174,6 +174,14 @@ constexpr std::array<Ask, 17> asks = {
     [](Session& s) { s.storage->checks({}); },
 };
 
+/// With the plugin's folder in the place of each '@'.
+std::string with_folder(std::string_view line, const std::string& folder) {
+    std::string text;
+    for (const char c : line)
+        c == '@' ? text += folder : text += c;
+    return text;
+}
+
 std::size_t open_descriptors() {
     std::size_t count = 0;
     for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator("/proc/self/fd"))
@@ -186,8 +194,8 @@ std::size_t open_descriptors() {
 /// A hostile plugin, as core hears it. The first byte says what core asks ('a' and on: a method of
 /// a role; '<': what the plugin is; '>': the plugin asks core for the web). Each line after that is
 /// a packet of the plugin's; its first byte's lowest bits say which descriptors come with it.
-/// Whatever comes, core has a value that it may believe or an error with a message, and nothing
-/// stays open.
+/// An '@' is its folder. Whatever comes, core has a value that it may believe or an error with a
+/// message, and nothing stays open.
 extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t size) {
     static Core* const core = new Core;
     if (size < 2) return 0;
@@ -205,14 +213,16 @@ extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t siz
         const std::size_t end = std::min(text.find('\n', at), text.size());
         const std::string_view line = text.substr(at, end - at);
         at = end + 1;
-        if (line.size() < 2 || line.size() > rpc::max_packet_bytes) continue;
+        if (line.size() < 2) continue;
+        const std::string packet = with_folder(line.substr(1), core->folder);
+        if (packet.size() > rpc::max_packet_bytes) continue;
         std::vector<int> descriptors;
         if ((line[0] & 1) != 0) descriptors.push_back(core->base.get());
         if ((line[0] & 2) != 0) descriptors.push_back(core->place.get());
         // The peer reads nothing yet: only so much goes in.
         const int socket = ends.second.socket().get();
         ::fcntl(socket, F_SETFL, O_NONBLOCK);
-        if (!ends.second.send(line.substr(1), descriptors, std::chrono::steady_clock::now())) break;
+        if (!ends.second.send(packet, descriptors, std::chrono::steady_clock::now())) break;
     }
     const std::size_t before = open_descriptors();
     if (data[0] == '>') {
