@@ -238,6 +238,7 @@ extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t siz
         Session session(*core, std::move(ends.first));
         asks[static_cast<unsigned char>(data[0] - 'a') % asks.size()](session);
     }
-    require(open_descriptors() == before - 1);
+    // Fewer when the server closes what it had of an input before.
+    require(open_descriptors() <= before - 1);
     return 0;
 }
