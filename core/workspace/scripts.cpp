@@ -114,10 +114,17 @@ if [ "$has_git" = git ]; then
 fi
 rm -f .git/banger/old .git/banger/staged .git/banger/checkout .git/banger/readonly .git/banger/index
 [ "$readonly" = 0 ] || : >.git/banger/readonly
+[ "$readonly" = 0 ] || chmod -R a-w . 2>/dev/null
 : >.git/banger/prepared
 rm -f .git/banger/incomplete
+# What is changed from here on is newer, and is_changed sees it: a file's time moves on with the clock's ticks.
+tries=0
+until [ -n "$(find .git/banger/now -cnewer .git/banger/prepared 2>/dev/null)" ] || [ $tries = 50 ]; do
+    : >.git/banger/now
+    tries=$((tries + 1))
+done
+rm -f .git/banger/now
 if [ "$readonly" = 1 ]; then
-    chmod -R a-w . 2>/dev/null
     cd / && mount --bind "$dir" "$dir" && mount -o remount,bind,ro "$dir" || fail "cannot make $dir read-only"
 fi
 tell "done"

@@ -2,6 +2,7 @@
 
 #include <thread>
 
+#include "core/base/file.hpp"
 #include "tests/workspace/world.hpp"
 
 namespace banger::workspace {
@@ -157,6 +158,17 @@ TEST_F(CopyTest, WhatWasDoneInTheGuestIsNotOverwritten) {
         must_copy(forced);
         guest_sh("rm -f new b");
         EXPECT_EQ(guest_sh("git status --porcelain; git rev-parse HEAD"), sh("git rev-parse HEAD"));
+    }
+}
+
+/// In the same tick of the clock, too.
+TEST_F(CopyTest, WhatWasDoneRightAfterACopyIsSeen) {
+    CopyRequest forced = request();
+    forced.is_forced = true;
+    for (int round = 0; round < 10; ++round) {
+        must_copy(forced);
+        ASSERT_TRUE(write_file_atomic(folder_ / "guest/repo/new", "mine", 0644));
+        EXPECT_FALSE(copy(request())) << "in round " << round;
     }
 }
 
