@@ -103,12 +103,14 @@ def blocks_of(document, section):
     return re.findall(r"^```(.*?)\n(.*?)^```", body, re.M | re.S)
 
 
-def documented(host, document, section):
-    """Runs them, with the machine that there is for the one that they name. ./dev has built what is in the tree that the lab sees."""
+def documented(host, document, section, folder="/mnt/tree", instead=()):
+    """Runs them, with the machine that there is for the one that they name, and what else is to stand in for theirs. ./dev has built what is in the tree that the lab sees."""
     lines = [line for kind, text in blocks_of(document, section) if kind == "sh lab" for line in text.splitlines() if not line.startswith("./dev ")]
     holds(lines, f"no commands in {section} of {document}")
     for line in lines:
-        host.run(f"cd /mnt/tree && {line.replace('sandbox', 'one').replace('build/dev', host.build)}", timeout=300)
+        for theirs, ours in (("sandbox", "one"), ("build/dev", host.build), *instead):
+            line = line.replace(theirs, ours)
+        host.run(f"cd {folder} && {line}", timeout=300)
 
 
 def shown(document, section, kind=""):
@@ -427,6 +429,25 @@ def without_the_dns_plugin_as_documented(host):
     documented(host, "docs/dns-routing.md", "Any other resolver")
 
 
+@test
+def privileged_plugin_as_documented(host):
+    """The fakes in the helper: what they say they make is nothing, so no machine is made with them."""
+    host.run(f"mkdir -p ~/mine && cp {host.build}/tests/fake-root/fake-root.so /mnt/tree/tests/bangerd-root/fake-root.toml ~/mine")
+    host.root("touch /etc/banger/config.toml && cp /etc/banger/config.toml /root/config.before")
+    chosen = """printf '[plugins]\\nnetwork = "fake-root"\\n' | sudo tee /etc/banger/config.toml #"""
+    try:
+        documented(host, "docs/PLUGINS.md", "A third party's plugin that needs root", "~/mine",
+                   (("sudoedit", chosen), ("net-mine", "fake-root")))
+        [row] = [line for line in host.run("banger plugin list").splitlines() if line.startswith("fake-root")]
+        holds("by root" in row and "network" in row, f"the list says: {row}")
+        host.root("printf x >>/usr/local/lib/banger/plugins/fake-root.so")
+        ended = host.attempt("sudo banger system restart")
+        holds(ended.returncode and "banger plugin trust fake-root" in ended.stderr, "a library that was changed is taken")
+    finally:
+        host.root("""cp /root/config.before /etc/banger/config.toml; banger plugin distrust fake-root
+            rm -f /usr/local/lib/banger/plugins/fake-root.*; rm -rf /home/dev/mine; banger system restart""", timeout=300)
+
+
 # Services under live machines
 
 def stays(host, act):
@@ -598,7 +619,7 @@ HOSTS = {
 }
 # What has its own variant.
 for host, names in {"plain": [*RESOLVERS, "name_at_the_responder", "machines_are_firecrackers", "firecracker_takes_no_signal_from_its_owner", "misfits_are_refused", "real_firecracker_keeps_the_contract"],
-                    "firecracker": [*RESOLVERS, "name_at_the_responder"]}.items():
+                    "firecracker": [*RESOLVERS, "privileged_plugin_as_documented", "name_at_the_responder"]}.items():
     for name in names:
         HOSTS[host][1].remove(name)
 
