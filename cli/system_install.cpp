@@ -152,6 +152,14 @@ Result<InstallRecord> installed(const Layout& layout) {
                  "Install it: sudo banger system install --owner \"$USER\"");
 }
 
+/// What bangerd had made for the whole host (the way to its names) is taken back while the helper
+/// still has the plugin that made it. What is of a machine stays.
+Result<void> part_from_old_plugins(const Layout& layout, const std::string& helper_config) {
+    const Result<std::string> before = read_file(layout.helper_config, ByteCount::mib(1));
+    if (!before || *before == helper_config) return ok();
+    return system::systemctl("stop", {"bangerd.service"});
+}
+
 Result<void> check_both_answer(std::int64_t began) {
     const PathEnvironment environment = BANGER_TRY(PathEnvironment::from_process());
     const client::DaemonPlace place{BANGER_TRY(find_paths(RunMode::system, environment)), {}};
@@ -194,6 +202,7 @@ Result<int> system_install(const Arguments& arguments, Context& context) {
     };
     for (const Manifest& manifest : release.manifests)
         record.plugins.push_back(manifest.name.str());
+    BANGER_TRY(part_from_old_plugins(layout, helper));
     // Before what it speaks of: an installation that is cut off can be undone.
     BANGER_TRY(system::put_file({layout.install_record, 0644, {}, record.text()}));
 
@@ -237,11 +246,10 @@ Result<int> system_restart(const Arguments&, Context& context) {
     const UniqueFd lock = BANGER_TRY(lock_installation());
     system::Release release = BANGER_TRY(system::find_release(layout.binaries + "/banger"));
     const Config config = BANGER_TRY(system::load_system_config(layout, owner));
-    BANGER_TRY(system::put_file(
-        {layout.helper_config,
-         0644,
-         {},
-         BANGER_TRY(system::helper_config_of(layout, owner, config, release, 0))}));
+    const std::string helper =
+        BANGER_TRY(system::helper_config_of(layout, owner, config, release, 0));
+    BANGER_TRY(part_from_old_plugins(layout, helper));
+    BANGER_TRY(system::put_file({layout.helper_config, 0644, {}, helper}));
     const std::int64_t began = now_seconds();
     if (Result<void> restarted =
             system::systemctl("restart", {"bangerd-root.service", "bangerd.service"});

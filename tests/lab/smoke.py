@@ -99,7 +99,7 @@ def holds(condition, what):
 def blocks_of(document, section):
     """Of each block in that section: what is written behind its ```, and its text."""
     text = (labs.TREE / document).read_text()
-    body = re.search(rf"^#+ {re.escape(section)}\n(.*?)(?=^#+ |\Z)", text, re.M | re.S)[1]
+    body = re.search(rf"^#+ {re.escape(section)}\n(.*?)(?=^## |\Z)", text, re.M | re.S)[1]
     return re.findall(r"^```(.*?)\n(.*?)^```", body, re.M | re.S)
 
 
@@ -410,7 +410,7 @@ def dnsmasq_as_documented(host):
 
 @test
 def networkmanager_as_documented(host):
-    host.root(f"""printf '[main]\\ndns=dnsmasq\\n' >/etc/NetworkManager/conf.d/dns.conf
+    host.root(f"""printf '[main]\\ndns=dnsmasq\\nrc-manager=file\\n' >/etc/NetworkManager/conf.d/dns.conf
         mkdir -p /etc/NetworkManager/dnsmasq.d
         tee /etc/NetworkManager/dnsmasq.d/banger.conf <<'END'\n{shown('docs/dns-routing.md', 'NetworkManager')}END""")
     by_another_resolver(host, lambda: documented(host, "docs/dns-routing.md", "NetworkManager"))
@@ -427,6 +427,7 @@ def plain_resolv_conf_as_documented(host):
 def without_the_dns_plugin_as_documented(host):
     host.root(f"tee -a /etc/banger/config.toml <<'END'\n{shown('docs/dns-routing.md', 'Any other resolver', 'toml')}END")
     documented(host, "docs/dns-routing.md", "Any other resolver")
+    holds(host.attempt("ip link show banger-dns").returncode, "banger-dns is still there")
 
 
 @test
