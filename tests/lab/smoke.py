@@ -396,7 +396,8 @@ def by_another_resolver(host, resolve):
         resolve()
         equal(host.run("getent hosts one.vm").split()[0], address, "getent")
     finally:
-        host.root("""systemctl stop dnsmasq NetworkManager
+        # NetworkManager leaves its dnsmasq, and what it remembers of links.
+        host.root("""systemctl stop dnsmasq NetworkManager; systemctl kill -s KILL NetworkManager 2>/dev/null; rm -rf /run/NetworkManager
             rm -f /etc/dnsmasq.d/banger.conf /etc/NetworkManager/dnsmasq.d/banger.conf /etc/NetworkManager/conf.d/dns.conf
             systemctl restart systemd-networkd; echo nameserver 10.0.2.3 >/etc/resolv.conf""")
 
