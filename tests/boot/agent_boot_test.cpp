@@ -195,8 +195,10 @@ TEST_F(AgentBoot, ATerminalWithItsSize) {
     session.wait_for("40 120");
     session.wait_for("/dev/pts/0");
     session.resize(50, 99);
-    session.type("sleep 600\n");
+    session.type("PS1='ready> '; echo reading-$((1+2)); read line\n");
+    session.wait_for("reading-3");
     session.type("\x03");
+    session.wait_for("ready> ");
     session.type("stty size; echo $TERM-$((1+1))\n");
     session.wait_for("50 99");
     session.wait_for("xterm-2");
