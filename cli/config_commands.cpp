@@ -125,10 +125,13 @@ Result<int> path(const Arguments& arguments, Context& context) {
 
 }  // namespace
 
+std::string own_plugins(const std::string& program) {
+    return parent_path(parent_path(program)) + "/lib/banger/plugins";
+}
+
 std::map<std::string, std::string> manifest_files(const Paths& paths, const std::string& program) {
     std::map<std::string, std::string> files;
-    for (const std::string& folder :
-         {parent_path(parent_path(program)) + "/lib/banger/plugins", paths.user_plugins()})
+    for (const std::string& folder : {own_plugins(program), paths.user_plugins()})
         for (const std::string& file : list_folder(folder).value_or({}))
             if (file.ends_with(".toml"))
                 files.emplace(file.substr(0, file.size() - 5), folder + "/" + file);

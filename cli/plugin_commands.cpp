@@ -23,13 +23,6 @@ Result<protocol::PluginsReply> plugins(Context& context) {
                                                        protocol::NoParameters{});
 }
 
-std::string joined(const std::vector<std::string>& words) {
-    std::string text;
-    for (const std::string& word : words)
-        text += (text.empty() ? "" : ", ") + word;
-    return text.empty() ? "-" : text;
-}
-
 /// Not to be had, for a reason.
 bool is_out(const std::string& status) { return status == "refused" || status == "quarantined"; }
 
@@ -70,7 +63,7 @@ Result<int> list(const Arguments& arguments, Context& context) {
             table.add({{plugin.name, Colour::bold},
                        plugin.version,
                        {plugin.status, colour_of(plugin.status)},
-                       joined(plugin.used_for),
+                       joined(plugin.used_for, "-"),
                        plugin.privilege,
                        plugin.trust,
                        plugin.runs_in,
@@ -102,11 +95,11 @@ Result<int> info(const Arguments& arguments, Context& context) {
     sheet.add("name", {plugin.name, Colour::bold});
     sheet.add("version", plugin.version);
     sheet.add("summary", plugin.summary);
-    sheet.add("roles", joined(plugin.roles));
-    sheet.add("used for", joined(plugin.used_for));
+    sheet.add("roles", joined(plugin.roles, "-"));
+    sheet.add("used for", joined(plugin.used_for, "-"));
     sheet.add("privilege", plugin.privilege);
     sheet.add("trust", plugin.trust);
-    if (plugin.trust == "sandboxed") sheet.add("asks for", joined(plugin.asks_for));
+    if (plugin.trust == "sandboxed") sheet.add("asks for", joined(plugin.asks_for, "-"));
     sheet.add("runs in", plugin.runs_in);
     sheet.add("status", {plugin.status, colour_of(plugin.status)});
     sheet.add("reason", plugin.reason);

@@ -6,7 +6,9 @@
 #include <cerrno>
 
 #include "banger/values.hpp"
+#include "cli/plugin_files.hpp"
 #include "cli/render/terminal.hpp"
+#include "cli/render/text.hpp"
 #include "core/base/child.hpp"
 #include "core/base/file.hpp"
 #include "core/base/rollback.hpp"
@@ -25,13 +27,6 @@ std::string renamed(std::string_view text, std::string_view from, const std::str
         out += to;
         at = found + from.size();
     }
-}
-
-std::string joined(const std::vector<std::string>& words) {
-    std::string text;
-    for (const std::string& word : words)
-        text += (text.empty() ? "" : ", ") + word;
-    return text;
 }
 
 Result<void> write_project(const PluginTemplate& project, const PluginName& name,
@@ -65,9 +60,8 @@ Result<int> plugin_new(const Arguments& arguments, Context& context) {
     const std::optional<std::string> role = arguments.value("role");
     if (!role)
         return usage_error(context, {Errc::invalid_argument, "the plugin's role is not said",
-                                     "Add --role and one of: " + joined(template_roles())});
-    const std::string ours = parent_path(parent_path(context.program)) + "/lib/banger/plugins/";
-    if (path_exists(ours + name.str() + ".toml"))
+                                     "Add --role and one of: " + joined(template_roles(), "")});
+    if (path_exists(own_plugins(context.program) + "/" + name.str() + ".toml"))
         return Error(Errc::already_exists,
                      "banger has a plugin " + name.str() + " of its own, which goes first",
                      "Choose another name.");

@@ -5,7 +5,6 @@
 #include "cli/render/terminal.hpp"
 #include "cli/render/text.hpp"
 #include "cli/system_install.hpp"
-#include "core/base/child.hpp"
 #include "core/system/helper_config.hpp"
 
 namespace banger::cli {
@@ -18,11 +17,7 @@ using system::Layout;
 Result<PluginName> check_may_say(const std::string& word, const Layout& layout,
                                  const Context& context) {
     const PluginName name = BANGER_TRY(PluginName::parse(word));
-    if (::geteuid() != 0)
-        return Error(Errc::permission_denied,
-                     "`banger " + context.command.full_name() + "` needs root",
-                     "Run it with sudo: sudo " + shell_quote(context.program) + " " +
-                         context.command.full_name() + " " + name.str());
+    if (::geteuid() != 0) return needs_root(context, name.str());
     BANGER_TRY(installed(layout));
     return name;
 }
@@ -33,10 +28,10 @@ Result<int> plugin_trust(const Arguments& arguments, Context& context) {
     const Layout layout = Layout::at();
     const PluginName name = BANGER_TRY(check_may_say(arguments.words[0], layout, context));
     const UniqueFd lock = BANGER_TRY(lock_installation());
-    const PluginFiles files = BANGER_TRY(system::trust_plugin(layout, name, 0));
+    const auto [files, digest] = BANGER_TRY(system::trust_plugin(layout, name, 0));
     context.terminal.out(name.str() + " " + printable(files.manifest.version) +
                          " may run as root from now on, which is all that root can do\n" +
-                         BANGER_TRY(files.digest()).str() + "  " + files.library + "\n");
+                         digest.str() + "  " + files.library + "\n");
     context.terminal.note("To use it, name it in [plugins] of " + layout.config +
                           ", then: sudo banger system restart\n");
     return 0;

@@ -27,18 +27,11 @@ using Colour = Style::Colour;
 
 std::string owner_text(uid_t uid) { return uid == 0 ? "root" : "uid " + std::to_string(uid); }
 
-std::string joined(const std::vector<std::string>& words) {
-    std::string text;
-    for (const std::string& word : words)
-        text += (text.empty() ? "" : ", ") + word;
-    return text.empty() ? "nothing" : text;
-}
-
 std::string roles_text(const Manifest& manifest) {
     std::vector<std::string> words;
     for (const Role role : manifest.roles)
         words.emplace_back(to_string(role));
-    return joined(words);
+    return joined(words, "nothing");
 }
 
 std::string privilege_text(Privilege privilege) {
@@ -104,7 +97,7 @@ Needs needs_of(const PluginFiles& files) {
     std::vector<std::string> words;
     for (const std::string& soname : linkage->needed)
         words.push_back(soname + (std::ranges::count(needs.missing, soname) ? " (missing)" : ""));
-    needs.text = joined(words);
+    needs.text = joined(words, "nothing");
     if (!linkage->search_path.empty()) needs.text += ", first from " + linkage->search_path;
     return needs;
 }
@@ -147,7 +140,7 @@ bool verify_one(Admission<PluginFiles> found, const std::string& folder, Context
     sheet.add("roles", roles_text(files.manifest));
     sheet.add("privilege", privilege_text(files.manifest.privilege));
     sheet.add("trust", trust_text(files));
-    sheet.add("asks for", joined(words_of(files.manifest.sandbox)));
+    sheet.add("asks for", joined(words_of(files.manifest.sandbox), "nothing"));
     sheet.add("file", files.library);
     sheet.add("owner", owner_text(files.owner_uid));
     sheet.add("digest", digest ? digest->str() : digest.error().message);

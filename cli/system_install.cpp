@@ -119,6 +119,13 @@ Result<void> connect_to_helper(const std::string& path) {
     return ok();
 }
 
+Error needs_root(const Context& context, const std::string& words) {
+    const std::string command = context.command.full_name();
+    return {Errc::permission_denied, "`banger " + command + "` needs root",
+            "Run it with sudo: sudo " + shell_quote(context.program) + " " + command +
+                (words.empty() ? "" : " " + words)};
+}
+
 Result<void> check_can_change_system(const Context& context) {
     utsname host{};
     if (::uname(&host) == 0 && std::string_view(host.machine) != "x86_64")
@@ -130,11 +137,7 @@ Result<void> check_can_change_system(const Context& context) {
         return Error(Errc::unsupported, "systemd is not what runs this host (PID 1)",
                      "Use user mode, which needs no installation: banger vm run");
     if (::geteuid() != 0)
-        return Error(Errc::permission_denied,
-                     "`banger " + context.command.full_name() + "` needs root",
-                     "Run it with sudo: sudo " + shell_quote(context.program) + " " +
-                         context.command.full_name() +
-                         (context.command.name == "install" ? " --owner \"$USER\"" : ""));
+        return needs_root(context, context.command.name == "install" ? "--owner \"$USER\"" : "");
     return ok();
 }
 

@@ -20,6 +20,8 @@ Result<int> system_status(const Arguments& arguments, Context& context);
 /// Root, on a host that systemd runs, on an architecture we have: else an error, before anything is
 /// made.
 Result<void> check_can_change_system(const Context& context);
+/// For who is not root: `words` follow the command in the line that is to be typed instead.
+Error needs_root(const Context& context, const std::string& words);
 /// Two installations at once would undo each other.
 Result<UniqueFd> lock_installation();
 /// Connects to bangerd and calls it; connects to bangerd-root. The error has what the journal says

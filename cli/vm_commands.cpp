@@ -55,18 +55,24 @@ Result<int> show(const Arguments& arguments, Context& context) {
     return 0;
 }
 
+/// A long call of one machine's; the line of progress is gone when it ends.
+template <class Reply, class In>
+Result<Reply> call_and_show(client::Daemon& daemon, const std::string& method, const In& in,
+                            ProgressView& progress) {
+    Result<Reply> reply = daemon.call<Reply>(
+        method, in, {.on_progress = [&](const Progress& now) { progress.show(now); }});
+    progress.finish();
+    return reply;
+}
+
 Result<int> start(const Arguments& arguments, Context& context) {
     Session session = BANGER_TRY(open_session(context));
     // Several lines that redraw themselves would overwrite each other.
     ProgressView progress(context.terminal, arguments.words.size() > 1);
     return for_each(arguments.words, session, context,
                     [&](client::Daemon& daemon, const std::string& name) -> Result<std::string> {
-                        const Result<protocol::CreateVmReply> reply =
-                            daemon.call<protocol::CreateVmReply>(
-                                "io.banger.Vm.Start", protocol::NamedVm{name},
-                                {.on_progress = [&](const Progress& now) { progress.show(now); }});
-                        progress.finish();
-                        const protocol::CreateVmReply done = BANGER_TRY(reply);
+                        const auto done = BANGER_TRY(call_and_show<protocol::CreateVmReply>(
+                            daemon, "io.banger.Vm.Start", protocol::NamedVm{name}, progress));
                         return "started " + (done.vm ? done.vm->name : name);
                     });
 }
@@ -81,12 +87,8 @@ Result<int> stop(const Arguments& arguments, Context& context) {
     ProgressView progress(context.terminal, arguments.words.size() > 1);
     return for_each(arguments.words, session, context,
                     [&](client::Daemon& daemon, const std::string& name) -> Result<std::string> {
-                        const Result<protocol::StopVmReply> reply =
-                            daemon.call<protocol::StopVmReply>(
-                                "io.banger.Vm.Stop", protocol::NamedVm{name},
-                                {.on_progress = [&](const Progress& now) { progress.show(now); }});
-                        progress.finish();
-                        const protocol::StopVmReply done = BANGER_TRY(reply);
+                        const auto done = BANGER_TRY(call_and_show<protocol::StopVmReply>(
+                            daemon, "io.banger.Vm.Stop", protocol::NamedVm{name}, progress));
                         return "stopped " + (done.vm ? done.vm->name : name) + how_it_went(done);
                     });
 }
@@ -129,19 +131,16 @@ Result<int> kill(const Arguments& arguments, Context& context) {
 Result<int> delete_each(const std::vector<std::string>& names, bool is_forced, Session& session,
                         Context& context) {
     ProgressView progress(context.terminal, names.size() > 1);
-    return for_each(names, session, context,
-                    [&](client::Daemon& daemon, const std::string& name) -> Result<std::string> {
-                        const Result<protocol::DeleteVmReply> reply =
-                            daemon.call<protocol::DeleteVmReply>(
-                                "io.banger.Vm.Delete", protocol::DeleteVm{name, is_forced},
-                                {.on_progress = [&](const Progress& now) { progress.show(now); }});
-                        progress.finish();
-                        const protocol::DeleteVmReply done = BANGER_TRY(reply);
-                        if (!done.vm) return "deleted " + name;
-                        drop_kept_connections(session.user_paths.run, done.vm->id);
-                        BANGER_TRY(forget_host_key(session.user_paths.known_hosts, done.vm->id));
-                        return "deleted " + done.vm->name;
-                    });
+    return for_each(
+        names, session, context,
+        [&](client::Daemon& daemon, const std::string& name) -> Result<std::string> {
+            const auto done = BANGER_TRY(call_and_show<protocol::DeleteVmReply>(
+                daemon, "io.banger.Vm.Delete", protocol::DeleteVm{name, is_forced}, progress));
+            if (!done.vm) return "deleted " + name;
+            drop_kept_connections(session.user_paths.run, done.vm->id);
+            BANGER_TRY(forget_host_key(session.user_paths.known_hosts, done.vm->id));
+            return "deleted " + done.vm->name;
+        });
 }
 
 Result<int> remove(const Arguments& arguments, Context& context) {

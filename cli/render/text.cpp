@@ -168,6 +168,14 @@ std::string counted(std::uint64_t count, std::string_view thing) {
     return std::to_string(count) + " " + std::string(thing) + (count == 1 ? "" : "s");
 }
 
+std::string joined(const std::vector<std::string>& words, std::string_view if_none) {
+    if (words.empty()) return std::string(if_none);
+    std::string text = words.front();
+    for (std::size_t i = 1; i < words.size(); ++i)
+        text += ", " + words[i];
+    return text;
+}
+
 std::string ago_text(std::int64_t seconds) {
     if (seconds < 5) return "just now";
     const auto count = static_cast<std::uint64_t>(seconds);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 /// Text for people. Pure.
 namespace banger::cli {
@@ -45,6 +46,9 @@ std::string duration_text(std::chrono::milliseconds duration);
 std::string time_text(std::int64_t seconds_since_1970);
 /// "1 machine", "2 machines".
 std::string counted(std::uint64_t count, std::string_view thing);
+
+/// "one, two"; `if_none` where there are none.
+std::string joined(const std::vector<std::string>& words, std::string_view if_none);
 
 /// Now, in seconds since 1970. BANGER_NOW overrides it, so that golden tests stand still.
 std::int64_t now_seconds();

@@ -5,13 +5,9 @@
 
 #include "banger/result.hpp"
 #include "banger/unique_fd.hpp"
-#include "core/plugins/loader.hpp"
 
 /// What `plugin verify PATH` looks at beside what the loader does.
 namespace banger {
-
-/// One plugin of a folder, as find_plugins() has it.
-Admission<PluginFiles> find_plugin(const std::string& folder, const std::string& stem, uid_t owner);
 
 /// What an ELF library asks of the dynamic linker.
 struct Linkage {

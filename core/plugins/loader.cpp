@@ -10,7 +10,6 @@
 
 #include "core/base/file.hpp"
 #include "core/base/names.hpp"
-#include "core/plugins/inspect.hpp"
 
 namespace banger {
 

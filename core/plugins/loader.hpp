@@ -45,5 +45,7 @@ struct PluginFiles {
 /// exist has none. A folder that others can write to is one Refusal for the folder. `owner` is
 /// trusted beside root.
 std::vector<Admission<PluginFiles>> find_plugins(const std::string& folder, uid_t owner);
+/// One of them. `stem` is its files' name.
+Admission<PluginFiles> find_plugin(const std::string& folder, const std::string& stem, uid_t owner);
 
 }  // namespace banger

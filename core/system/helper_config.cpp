@@ -122,7 +122,7 @@ Result<std::string> helper_config_of(const Layout& layout, const Owner& owner, c
     return helper_config(owner, config, manifests, trusted);
 }
 
-Result<PluginFiles> trust_plugin(const Layout& layout, const PluginName& name, uid_t root) {
+Result<AllowedPlugin> trust_plugin(const Layout& layout, const PluginName& name, uid_t root) {
     const std::string file = layout.plugins + "/" + name.str();
     if (!path_exists(file + ".so") && !path_exists(file + ".toml"))
         return Error(Errc::not_found, "there is no plugin " + name.str() + " in " + layout.plugins,
@@ -138,9 +138,10 @@ Result<PluginFiles> trust_plugin(const Layout& layout, const PluginName& name, u
                      "There is nothing to allow: name it in [plugins] of the configuration.");
     BANGER_TRY(check_stands_alone(*files));
     TrustedPlugins trusted = BANGER_TRY(read_trusted_plugins(layout.trusted_plugins, root));
-    trusted.insert_or_assign(name.str(), BANGER_TRY(files->digest()));
+    Digest digest = BANGER_TRY(files->digest());
+    trusted.insert_or_assign(name.str(), digest);
     BANGER_TRY(write_trusted_plugins(layout.trusted_plugins, trusted));
-    return std::move(*files);
+    return AllowedPlugin{std::move(*files), std::move(digest)};
 }
 
 Result<bool> distrust_plugin(const Layout& layout, const PluginName& name, uid_t root) {

@@ -31,9 +31,14 @@ Result<std::string> helper_config(const Owner& owner, const Config& config,
 Result<std::string> helper_config_of(const Layout& layout, const Owner& owner, const Config& config,
                                      Release& release, uid_t root);
 
+/// What root allowed, as it was looked at.
+struct AllowedPlugin {
+    PluginFiles files;
+    Digest digest;
+};
 /// Writes down that the plugin of that name in the plugin folder may run as root, with the digest
 /// of its library as it is now. Errc::invalid_argument for one that needs no such word.
-Result<PluginFiles> trust_plugin(const Layout& layout, const PluginName& name, uid_t root);
+Result<AllowedPlugin> trust_plugin(const Layout& layout, const PluginName& name, uid_t root);
 /// False when it was not trusted.
 Result<bool> distrust_plugin(const Layout& layout, const PluginName& name, uid_t root);
 

@@ -113,8 +113,10 @@ if [ "$has_git" = git ]; then
     [ -z "$user_email" ] || git config --global user.email "$user_email"
 fi
 rm -f .git/banger/old .git/banger/staged .git/banger/checkout .git/banger/readonly .git/banger/index
-[ "$readonly" = 0 ] || : >.git/banger/readonly
-[ "$readonly" = 0 ] || chmod -R a-w . 2>/dev/null
+if [ "$readonly" = 1 ]; then
+    : >.git/banger/readonly
+    chmod -R a-w . 2>/dev/null
+fi
 : >.git/banger/prepared
 rm -f .git/banger/incomplete
 # What is changed from here on is newer, and is_changed sees it: a file's time moves on with the clock's ticks.

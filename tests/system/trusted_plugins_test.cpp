@@ -53,7 +53,7 @@ protected:
     static void put(const std::string& path, const std::string& text) {
         ASSERT_TRUE(write_file_atomic(path, text, 0644));
     }
-    Result<PluginFiles> trust(const std::string& name = "net-other") {
+    Result<AllowedPlugin> trust(const std::string& name = "net-other") {
         return trust_plugin(layout_, PluginName::parse(name).value(), ::geteuid());
     }
     Result<std::string> configure() {
@@ -77,13 +77,13 @@ protected:
 TEST_F(TrustedPluginsTest, AStrangerIsTheHelpersOnlyWithRootsWord) {
     expect_refused(configure(), "net-other.so: it is a third party's and would run as root",
                    "sudo banger plugin trust net-other");
-    const Result<PluginFiles> files = trust();
+    const Result<AllowedPlugin> files = trust();
     ASSERT_TRUE(files) << files.error().text();
     const Result<std::string> text = configure();
     ASSERT_TRUE(text) << text.error().text();
     EXPECT_THAT(*text, HasSubstr(R"("name": "net-other",
       "settings": {},
-      "digest": ")" + files->digest()->str() +
+      "digest": ")" + files->files.digest()->str() +
                                  "\""));
     EXPECT_THAT(*text, HasSubstr("storage-dm"));
     EXPECT_EQ(text->find("\"digest\""), text->rfind("\"digest\"")) << "of the stranger alone";
@@ -128,7 +128,7 @@ TEST_F(TrustedPluginsTest, AStrangerThatNobodyChoseIsLeftOut) {
 
 TEST_F(TrustedPluginsTest, WhatOthersCanChangeIsNotTrusted) {
     ASSERT_EQ(::chmod(library_.c_str(), 0666), 0);
-    Result<PluginFiles> files = trust();
+    Result<AllowedPlugin> files = trust();
     ASSERT_FALSE(files);
     EXPECT_THAT(files.error().message, HasSubstr("can be written by others"));
     ASSERT_EQ(::chmod(library_.c_str(), 0644), 0);
@@ -148,7 +148,7 @@ TEST_F(TrustedPluginsTest, WhatOthersCanChangeIsNotTrusted) {
 
 TEST_F(TrustedPluginsTest, ALibraryThatBringsOthersCodeAlongIsNotTrusted) {
     put(library_, library("net_runpath"));
-    const Result<PluginFiles> files = trust();
+    const Result<AllowedPlugin> files = trust();
     ASSERT_FALSE(files);
     EXPECT_THAT(files.error().message, HasSubstr("takes libraries from /home/dev/lib"));
     EXPECT_THAT(files.error().remedy, HasSubstr("RUNPATH"));
