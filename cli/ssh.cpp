@@ -223,6 +223,7 @@ public:
     /// Errc::timed_out when `deadline` passes before the connection is up; ssh is ended then.
     Result<ExitStatus> run(Clock::time_point deadline) {
         for (;;) {
+            suspension_.follow(child_.pidfd());
             std::array<pollfd, 4> waits = {{{child_.pidfd().get(), POLLIN, 0},
                                             {interrupts_.fd(), POLLIN, 0},
                                             {has_connected_ ? -1 : up_.get(), POLLIN, 0},
@@ -232,7 +233,6 @@ public:
             if (ready < 0) continue;
             if (waits[2].revents != 0) mark_connected();
             if (waits[0].revents != 0) return child_.wait({});
-            if (waits[3].revents != 0) suspension_.follow(child_.pidfd());
             if (waits[1].revents != 0) pass_on_signal();
             if (ready > 0) continue;
             const bool was_asked = stop_by_.has_value();
