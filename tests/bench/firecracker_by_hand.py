@@ -98,6 +98,18 @@ def put_node(path, device, owner, mode=0o600):
     os.chown(path, owner, owner)
 
 
+def runs(api):
+    """Whether Firecracker has begun the guest. It listens before it builds the machine, and answers afterwards."""
+    with socket.socket(socket.AF_UNIX) as http:
+        http.settimeout(120)
+        try:
+            http.connect(api)
+            http.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n\r\n")
+            return b'"Running"' in http.recv(4096)
+        except OSError:
+            return False
+
+
 def says_ok(jail):
     """Whether the agent in the guest takes a connection."""
     with socket.socket(socket.AF_UNIX) as agent:
@@ -127,8 +139,7 @@ def one(jail, uid, address):
                             "--config-file", "/config.json", "--log-path", "/firecracker.log", "--level", "Warning"],
                            stdin=subprocess.DEVNULL, stdout=open(f"{KEPT}/console", "w"), stderr=subprocess.STDOUT)
     try:
-        # The last that Firecracker makes before the guest begins.
-        until("vsock", lambda: os.path.exists(f"{jail}/run/vsock.sock") or vmm.poll() is not None, 0.05)
+        until("API", lambda: runs(f"{jail}/run/api.sock") or vmm.poll() is not None)
         started = time.monotonic() - began
         # Seldom: where the host is emulated, who asks takes the guest's time.
         until("agent", lambda: says_ok(jail) or vmm.poll() is not None, 0.25)
