@@ -180,6 +180,7 @@ void HostedProcess::keep(const Recipe& recipe, Ends ends) {
         pidfd_ = child->pidfd().duplicate();
         if (was_killed_) static_cast<void>(send_signal(pidfd_, SIGKILL));
     }
+    if (recipe.contain) recipe.contain(child->id());
     answer(ok());
     watch(recipe, *child, std::move(read_end), asked ? &*asked : nullptr);
     const Result<ExitStatus> ended = child->wait({});

@@ -426,6 +426,10 @@ Result<void> Registry::State::prepare_hosted(Entry& entry) {
         // Where no plugin has a folder: their names do not begin with a dot.
         .crash_file = options.own_folders.state + "/.crashes/" + name.str(),
         .identity = identity_of(entry.files->library_fd)};
+    if (options.contain)
+        hosted.recipe.contain = [this, name, memory = sandbox.memory](const ProcessId& process) {
+            options.contain(name, process, memory);
+        };
     entry.hosted = std::make_unique<plugin_host::HostedPlugin>(std::move(hosted));
     return ok();
 }

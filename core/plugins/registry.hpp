@@ -71,6 +71,9 @@ struct RegistryOptions {
     std::vector<std::string> third_party_folders = {};
     /// Path of banger-plugin-host.
     std::string plugin_host = {};
+    /// Gives a process of a third party's plugin a control group in which it may use `memory`.
+    /// The plugin is loaded there when this returns. Any thread; optional.
+    std::function<void(const PluginName&, const ProcessId&, ByteCount memory)> contain = {};
     /// Third parties' plugins are left alone.
     bool is_safe_mode = false;
     plugin_host::Patience patience = {};

@@ -97,7 +97,7 @@ Result<void> wait_for_job(sd_bus* bus, const std::string& job, const JobResults&
 }
 
 int append_properties(sd_bus_message* message, const ScopeRequest& request) {
-    const std::string description = "banger machine " + request.name.str();
+    const std::string description = "banger " + request.subject;
     int status = sd_bus_message_open_container(message, 'a', "(sv)");
     const auto add = [&](auto... arguments) {
         if (status >= 0) status = sd_bus_message_append(message, "(sv)", arguments...);
@@ -105,9 +105,9 @@ int append_properties(sd_bus_message* message, const ScopeRequest& request) {
     add("Description", "s", description.c_str());
     add("Slice", "s", slice);
     add("PIDs", "au", 1, static_cast<std::uint32_t>(request.process.pid));
-    add("MemoryMax", "t", request.memory_limit().count());
-    add("TasksMax", "t", request.task_limit());
-    // Gone as soon as the VMM is, also when it was killed.
+    add("MemoryMax", "t", request.memory.count());
+    add("TasksMax", "t", request.tasks);
+    // Gone as soon as the process is, also when it was killed.
     add("CollectMode", "s", "inactive-or-failed");
     if (status >= 0) status = sd_bus_message_close_container(message);
     // No auxiliary units.
@@ -121,8 +121,7 @@ Result<bool> start_scope(sd_bus* bus, const ScopeRequest& request, const JobResu
     int status = sd_bus_message_new_method_call(bus, &made, manager_name, manager_path,
                                                 manager_interface, "StartTransientUnit");
     const Message message(made);
-    const std::string unit = request.unit();
-    if (status >= 0) status = sd_bus_message_append(made, "ss", unit.c_str(), "fail");
+    if (status >= 0) status = sd_bus_message_append(made, "ss", request.unit.c_str(), "fail");
     if (status >= 0) status = append_properties(made, request);
     if (status < 0) return Error::from_errno(-status, "writing to the user manager");
     sd_bus_message* answered = nullptr;
@@ -148,20 +147,29 @@ bool is_ours(const ScopeRequest& request) {
 bool is_in_scope(const ScopeRequest& request) {
     const Result<std::string> group =
         read_file("/proc/" + std::to_string(request.process.pid) + "/cgroup", ByteCount::kib(64));
-    return group && group->find("/" + request.unit()) != std::string::npos;
+    return group && group->find("/" + request.unit) != std::string::npos;
 }
 
 }  // namespace
 
-std::string ScopeRequest::unit() const { return "banger-" + vm.str() + ".scope"; }
-
-ByteCount ScopeRequest::memory_limit() const {
-    return ByteCount::bytes(memory.count() + memory.count() / 16 + ByteCount::mib(1280).count());
+ScopeRequest scope_of_machine(const VmId& vm, const VmName& name, const ProcessId& process,
+                              ByteCount guest_memory, std::uint32_t vcpus) {
+    const std::uint64_t guest = guest_memory.count();
+    return {.unit = "banger-" + vm.str() + ".scope",
+            .subject = "machine " + name.str(),
+            .process = process,
+            .memory = ByteCount::bytes(guest + guest / 16 + ByteCount::mib(1280).count()),
+            // QEMU has a thread a vCPU, up to 64 for I/O, and a handful of its own.
+            .tasks = 128 + 2 * std::uint64_t{vcpus}};
 }
 
-std::uint64_t ScopeRequest::task_limit() const {
-    // QEMU has a thread a vCPU, up to 64 for I/O, and a handful of its own.
-    return 128 + 2 * std::uint64_t{vcpus};
+ScopeRequest scope_of_plugin(const PluginName& name, const ProcessId& process, ByteCount memory) {
+    return {.unit = "banger-plugin-" + name.str() + "-" + std::to_string(process.pid) + ".scope",
+            .subject = "plugin " + name.str(),
+            .process = process,
+            .memory = memory,
+            // A library has one for each call, and 16 calls at once would be many.
+            .tasks = 64};
 }
 
 struct Scopes::Inside {
@@ -173,10 +181,18 @@ struct Scopes::Inside {
     std::jthread worker;  // the last member: it uses the others
 
     void work(std::stop_token stop);
-    Result<void> contain(const ScopeRequest& request, std::stop_token stop);
+    void contain(const ScopeRequest& request, std::stop_token stop);
+    Result<void> try_to_contain(const ScopeRequest& request, std::stop_token stop);
 };
 
-Result<void> Scopes::Inside::contain(const ScopeRequest& request, std::stop_token stop) {
+void Scopes::Inside::contain(const ScopeRequest& request, std::stop_token stop) {
+    const Result<void> contained = try_to_contain(request, stop);
+    if (!contained)
+        log(LogLevel::warning, request.subject + " runs without a scope and its limits: " +
+                                   contained.error().message);
+}
+
+Result<void> Scopes::Inside::try_to_contain(const ScopeRequest& request, std::stop_token stop) {
     // Another user's VMM is its back end's to contain, and no user manager would take it.
     if (is_in_scope(request) || !is_ours(request)) return ok();
     const Bus connection = BANGER_TRY(connect(bus));
@@ -192,14 +208,14 @@ Result<void> Scopes::Inside::contain(const ScopeRequest& request, std::stop_toke
                                     "Subscribe", &error.error, nullptr, "");
     if (status < 0) return error.text(status, "listening to the user manager");
     for (int attempt = 0; attempt < attempts; ++attempt) {
-        // The number must be this VMM's still, and not another program's.
+        // The number must be this process's still, and not another program's.
         if (!is_running(request.process)) return ok();
         if (BANGER_TRY(start_scope(connection.get(), request, results))) return ok();
         std::unique_lock lock(mutex);
         came.wait_for(lock, stop, between_attempts, [] { return false; });
         if (stop.stop_requested()) return ok();
     }
-    return Error(Errc::busy, "a unit named " + request.unit() + " exists already");
+    return Error(Errc::busy, "a unit named " + request.unit + " exists already");
 }
 
 void Scopes::Inside::work(std::stop_token stop) {
@@ -209,10 +225,7 @@ void Scopes::Inside::work(std::stop_token stop) {
         const ScopeRequest request = std::move(queue.front());
         queue.pop_front();
         lock.unlock();
-        const Result<void> contained = contain(request, stop);
-        if (!contained)
-            log(LogLevel::warning, request.name.str() + " runs without a scope and its limits: " +
-                                       contained.error().message);
+        contain(request, stop);
     }
 }
 
@@ -231,6 +244,8 @@ void Scopes::contain(ScopeRequest request) {
     inside_->came.notify_all();
 }
 
+void Scopes::contain_now(const ScopeRequest& request) { inside_->contain(request, {}); }
+
 Check Scopes::check() const {
     const auto ask = [&]() -> Result<std::string> {
         const Bus bus = BANGER_TRY(connect(inside_->bus));
@@ -246,12 +261,12 @@ Check Scopes::check() const {
     };
     const Result<std::string> version = ask();
     if (version)
-        return {"machine scopes", CheckStatus::pass,
-                "machines run in " + std::string(slice) + " of the user manager (systemd " +
+        return {"scopes", CheckStatus::pass,
+                "machines and third parties' plugins run in " + std::string(slice) + " of the user manager (systemd " +
                     *version + ")",
                 ""};
-    return {"machine scopes", CheckStatus::warn,
-            "machines run without limits of their own: " + version.error().message,
+    return {"scopes", CheckStatus::warn,
+            "machines and third parties' plugins run without limits of their own: " + version.error().message,
             "Install dbus-user-session, and keep the user manager: sudo loginctl enable-linger " +
                 std::to_string(::getuid())};
 }

@@ -14,30 +14,32 @@ struct sd_bus;
 
 namespace banger {
 
-/// What a machine's VMM may use at most.
+/// The control group that a process is to have, and what it may use there at most.
 struct ScopeRequest {
-    VmId vm;
-    VmName name;
+    std::string unit;     ///< "banger-….scope"
+    std::string subject;  ///< for people: "machine sandbox"
     ProcessId process;
-    ByteCount memory;  ///< of the guest; the VMM's own comes on top
-    std::uint32_t vcpus = 1;
-
-    /// "banger-ID.scope".
-    [[nodiscard]] std::string unit() const;
-    /// The guest's memory, a sixteenth of it for page tables and queues, and what QEMU's translator
-    /// may use (1 GiB and some). A net under a VMM that runs wild, no accounting.
-    [[nodiscard]] ByteCount memory_limit() const;
-    [[nodiscard]] std::uint64_t task_limit() const;
+    ByteCount memory;
+    std::uint64_t tasks = 0;  ///< processes and threads
 };
 
-/// Puts VMMs into control groups of their own: transient scopes of the owner's systemd user manager
-/// (banger.slice), so that they are no part of bangerd's service, have limits, and can be seen with
-/// `systemctl --user status banger.slice`.
+/// "banger-ID.scope", for a VMM. Its memory is the guest's, a sixteenth of it for page tables and
+/// queues, and what QEMU's translator may use (1 GiB and some). A net under a VMM that runs wild,
+/// no accounting.
+[[nodiscard]] ScopeRequest scope_of_machine(const VmId& vm, const VmName& name,
+                                            const ProcessId& process, ByteCount guest_memory,
+                                            std::uint32_t vcpus);
+/// "banger-plugin-NAME-PID.scope", for a third party's plugin that may use `memory`.
+[[nodiscard]] ScopeRequest scope_of_plugin(const PluginName& name, const ProcessId& process,
+                                           ByteCount memory);
+
+/// Puts VMMs and third parties' plugins into control groups of their own: transient scopes of the
+/// owner's systemd user manager (banger.slice), so that they are no part of bangerd's service, have
+/// limits, and can be seen with `systemctl --user status banger.slice`.
 ///
-/// Best effort: where there is no user manager a VMM stays where it was started, which is a line in
-/// the log and a row of doctor; another user's VMM (Firecracker's) is its back end's to contain.
-/// Never delays a start: contain() puts the request in a queue, and
-/// one thread of this object talks to the bus. A scope is no handle: what ends a VMM is its pidfd.
+/// Best effort: where there is no user manager a process stays where it was started, which is a
+/// line in the log and a row of doctor; another user's VMM (Firecracker's) is its back end's to
+/// contain. A scope is no handle: what ends a process is its pidfd.
 class Scopes {
 public:
     using Log = std::function<void(LogLevel, const std::string&)>;
@@ -48,8 +50,12 @@ public:
     Scopes(const Scopes&) = delete;
     Scopes& operator=(const Scopes&) = delete;
 
-    /// Returns at once; any thread. A VMM that is in its scope already stays there.
+    /// Returns at once, so that no start is delayed: one thread of this object talks to the bus.
+    /// Any thread. A process that is in its scope already stays there.
     void contain(ScopeRequest request);
+    /// The same, but returns when the process has its scope or is not to have one: for a process
+    /// that waits until then with what is to be contained. 10 s at most; any thread.
+    void contain_now(const ScopeRequest& request);
     /// A row for doctor; blocks for 5 s at most.
     [[nodiscard]] Check check() const;
 

@@ -110,9 +110,9 @@ struct Daemon::Inside {
     UniqueFd lock;
     Config config;
     std::unique_ptr<Store> store;
+    std::unique_ptr<Scopes> scopes;  // nothing: processes stay where they are started
     std::unique_ptr<Registry> registry;
     std::unique_ptr<ImageStore> images;
-    std::unique_ptr<Scopes> scopes;  // nothing: VMMs stay where they are started
     asio::io_context io{1};
     std::unique_ptr<Names> names;
     std::unique_ptr<Machines> machines;
@@ -186,6 +186,11 @@ Result<void> Daemon::Inside::open() {
 /// the registry is the first argument of everything that needs one.
 Result<void> Daemon::Inside::open_plugins() {
     const Paths& paths = options.paths;
+    // A user daemon's processes leave the session only where the user manager outlives it.
+    if (paths.mode == RunMode::system || user_manager_lingers())
+        scopes = std::make_unique<Scopes>(
+            "/run/user/" + std::to_string(::getuid()) + "/bus",
+            [this](LogLevel level, const std::string& text) { log(level, text); });
     RegistryOptions wanted{
         .folders = options.plugin_folders,
         .owner = ::geteuid(),
@@ -210,6 +215,10 @@ Result<void> Daemon::Inside::open_plugins() {
                 : "",
         .third_party_folders = options.third_party_folders,
         .plugin_host = options.plugin_host,
+        .contain =
+            [this](const PluginName& plugin, const ProcessId& process, ByteCount memory) {
+                if (scopes) scopes->contain_now(scope_of_plugin(plugin, process, memory));
+            },
         .is_safe_mode = options.is_safe_mode,
     };
     registry = BANGER_TRY(Registry::open(std::move(wanted)));
@@ -241,11 +250,6 @@ void Daemon::Inside::open_machines(HostSize host) {
         io,
         [this](const VmId& vm, const ProcessId& process) { machines->handle_exit(vm, process); },
         [this](std::size_t count) { on_count(count); });
-    // A user daemon's VMMs leave the session only where the user manager outlives it.
-    if (paths.mode == RunMode::system || user_manager_lingers())
-        scopes = std::make_unique<Scopes>(
-            "/run/user/" + std::to_string(::getuid()) + "/bus",
-            [this](LogLevel level, const std::string& text) { log(level, text); });
     machines = std::make_unique<Machines>(Machines::Parts{
         .store = *store,
         .registry = *registry,
@@ -262,7 +266,8 @@ void Daemon::Inside::open_machines(HostSize host) {
         .contain =
             [this](const VmRecord& vm) {
                 if (scopes && vm.process)
-                    scopes->contain({vm.id, vm.name, vm.process->process, vm.memory, vm.vcpus});
+                    scopes->contain(scope_of_machine(vm.id, vm.name, vm.process->process,
+                                                     vm.memory, vm.vcpus));
             },
         .ready_deadline = ready_patience(),
     });

@@ -450,6 +450,40 @@ def privileged_plugin_as_documented(host):
             rm -f /usr/local/lib/banger/plugins/fake-root.*; rm -rf /home/dev/mine; banger system restart""", timeout=300)
 
 
+@test
+def plugin_with_too_many_threads(host):
+    """It has a control group of its own, gets no more threads than that allows, and everybody else goes on."""
+    folder, sources = ".local/lib/banger/plugins", labs.TREE / "tests/third-party/python-image-source"
+    begins_threads = r"""
+import _thread, time
+def begin_threads():
+    while True:
+        try:
+            _thread.start_new_thread(time.sleep, (3600,))
+        except RuntimeError:
+            time.sleep(1)
+_thread.stack_size(65536)
+_thread.start_new_thread(begin_threads, ())
+"""
+    first, program = (sources / "image-py").read_text().split("\n", 1)
+    manifest = (sources / "image-py.toml").read_text().replace("image-py", "crowd")
+    host.run(f"mkdir -p {folder} && cat >{folder}/crowd <<'END'\n{first}{begins_threads}{program.replace('image-py', 'crowd')}END")
+    host.run(f"cat >{folder}/crowd.toml <<'END'\n{manifest}END\nchmod 755 {folder}/crowd")
+    try:
+        host.run("banger plugin enable crowd && sudo banger system restart", timeout=300)
+        ended = host.attempt("banger image pull py:none", timeout=300)
+        holds("/srv/images/none.tar" in ended.stderr, f"the plugin was not asked: {ended.stderr}")
+        scope = host.run("systemctl --user list-units --plain --no-legend 'banger-plugin-crowd-*.scope' | cut -d' ' -f1")
+        limit = host.run(f"systemctl --user show -P TasksMax {scope}")
+        host.run(f"timeout 60 sh -c 'until [ $(systemctl --user show -P TasksCurrent {scope}) = {limit} ]; do sleep 1; done'")
+        [process] = host.run(f"cat /sys/fs/cgroup$(systemctl --user show -P ControlGroup {scope})/cgroup.procs").split()
+        equal(host.run(f"ls /proc/{process}/task | wc -l"), limit, "its threads")
+        holds("crowd" in host.run("banger plugin list"), "bangerd does not answer")
+        equal(host.run(f"banger vm run --rm --image {IMAGE} -- echo here", timeout=600), "here", "a machine beside it")
+    finally:
+        host.attempt(f"banger plugin disable crowd; rm -f {folder}/crowd*; sudo banger system restart", timeout=300)
+
+
 # Services under live machines
 
 def stays(host, act):
@@ -621,7 +655,7 @@ HOSTS = {
 }
 # What has its own variant.
 for host, names in {"plain": [*RESOLVERS, "name_at_the_responder", "machines_are_firecrackers", "firecracker_takes_no_signal_from_its_owner", "misfits_are_refused", "real_firecracker_keeps_the_contract"],
-                    "firecracker": [*RESOLVERS, "privileged_plugin_as_documented", "name_at_the_responder"]}.items():
+                    "firecracker": [*RESOLVERS, "privileged_plugin_as_documented", "plugin_with_too_many_threads", "name_at_the_responder"]}.items():
     for name in names:
         HOSTS[host][1].remove(name)
 

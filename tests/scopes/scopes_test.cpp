@@ -15,14 +15,26 @@ namespace {
 using namespace std::chrono_literals;
 
 ScopeRequest request_of(ProcessId process) {
-    return {VmId::random(), *VmName::parse("sandbox"), process, ByteCount::mib(1024), 2};
+    return scope_of_machine(VmId::random(), *VmName::parse("sandbox"), process,
+                            ByteCount::mib(1024), 2);
 }
 
 TEST(ScopesTest, ALimitLeavesRoomForTheVmm) {
-    const ScopeRequest request = request_of({});
-    EXPECT_EQ(request.memory_limit(), ByteCount::mib(1024 + 64 + 1280));
-    EXPECT_EQ(request.task_limit(), 132u);
-    EXPECT_EQ(request.unit(), "banger-" + request.vm.str() + ".scope");
+    const VmId vm = VmId::random();
+    const ScopeRequest request =
+        scope_of_machine(vm, *VmName::parse("sandbox"), {}, ByteCount::mib(1024), 2);
+    EXPECT_EQ(request.memory, ByteCount::mib(1024 + 64 + 1280));
+    EXPECT_EQ(request.tasks, 132u);
+    EXPECT_EQ(request.unit, "banger-" + vm.str() + ".scope");
+}
+
+TEST(ScopesTest, EachProcessOfAPluginHasOneOfItsOwn) {
+    const PluginName name = *PluginName::parse("image-folder");
+    const ProcessId process = *process_id_of(::getpid());
+    const ScopeRequest request = scope_of_plugin(name, process, ByteCount::mib(256));
+    EXPECT_EQ(request.memory, ByteCount::mib(256));
+    EXPECT_EQ(request.unit,
+              "banger-plugin-image-folder-" + std::to_string(::getpid()) + ".scope");
 }
 
 TEST(ScopesTest, WithoutAUserManagerAStartGoesOnAndTheLogSaysSo) {
@@ -39,6 +51,17 @@ TEST(ScopesTest, WithoutAUserManagerAStartGoesOnAndTheLogSaysSo) {
     const Check check = scopes.check();
     EXPECT_EQ(check.status, CheckStatus::warn);
     EXPECT_THAT(check.remedy, ::testing::HasSubstr("enable-linger"));
+}
+
+TEST(ScopesTest, OneThatIsWaitedForIsSaidToo) {
+    TempFolder folder;
+    std::vector<std::string> said;
+    Scopes scopes(folder / "bus",
+                  [&](LogLevel, const std::string& text) { said.push_back(text); });
+    scopes.contain_now(scope_of_plugin(*PluginName::parse("image-folder"),
+                                       *process_id_of(::getpid()), ByteCount::mib(256)));
+    EXPECT_THAT(said, ::testing::ElementsAre(
+                          ::testing::HasSubstr("plugin image-folder runs without a scope")));
 }
 
 TEST(ScopesTest, GoingAwayDropsWhatIsQueued) {
