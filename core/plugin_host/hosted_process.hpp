@@ -29,7 +29,7 @@ struct Recipe {
     std::chrono::milliseconds patience{20'000};  ///< until it has started
     /// Gives each process a control group; it has none of the plugin's code yet, and gets it when
     /// this returns. Any thread; optional.
-    std::function<void(const ProcessId& process)> contain;
+    std::function<void(const ProcessId& process)> contain = {};
     /// Gets the lines that it writes, from a thread of the process'.
     std::function<void(LogLevel level, std::string_view line)> log;
 };
