@@ -21,6 +21,9 @@ namespace {
 
 using Names = std::vector<std::string>;
 
+/// Who is asked after this image source is never asked: to it, any word is a repository's name.
+constexpr std::string_view takes_every_reference = "image-oci";
+
 /// A plugin that is installed and fills the role on this host.
 Result<void> check_fills(const std::string& name, Role role, const client::DaemonPlace& place,
                          const Context& context) {
@@ -112,7 +115,8 @@ Result<int> plugin_enable(const Arguments& arguments, Context& context) {
         return error;
     }
     Names sources = BANGER_TRY(image_sources(place));
-    if (std::ranges::count(sources, name) == 0) sources.push_back(name);
+    if (std::ranges::count(sources, name) == 0)
+        sources.insert(std::ranges::find(sources, takes_every_reference), name);
     return set_choice("image_sources", sources, place, context);
 }
 

@@ -242,7 +242,8 @@ void add_plugin_commands(CommandTable& table) {
                               "enable",
                               {},
                               "ask an image source too",
-                              "After the others. Writes it into your configuration file.",
+                              "After the others, but before image-oci, to which every reference is one of a\n"
+                              "registry's. Writes it into your configuration file.",
                               {"PLUGIN", 1, 1},
                               false,
                               {},

@@ -249,7 +249,7 @@ def loads():
         check(host.config.read_text() == """# mine
 
 [plugins]
-image_sources = ["catalog", "image-debian", "image-oci", "my-images"]
+image_sources = ["catalog", "image-debian", "my-images", "image-oci"]
 dns = "my-names"
 storage = "my-disks"
 """, host.config.read_text())
