@@ -238,18 +238,19 @@ void add_plugin_commands(CommandTable& table) {
           {"banger plugin use dns none", "names are not routed"}},
          plugin_use,
          nullptr});
-    table.commands.push_back({"plugin",
-                              "enable",
-                              {},
-                              "ask an image source too",
-                              "After the others, but before image-oci, to which every reference is one of a\n"
-                              "registry's. Writes it into your configuration file.",
-                              {"PLUGIN", 1, 1},
-                              false,
-                              {},
-                              {{"banger plugin enable image-oci", "images from registries"}},
-                              plugin_enable,
-                              nullptr});
+    table.commands.push_back(
+        {"plugin",
+         "enable",
+         {},
+         "ask an image source too",
+         "After the others, but before image-oci, to which every reference is one of a\n"
+         "registry's. Writes it into your configuration file.",
+         {"PLUGIN", 1, 1},
+         false,
+         {},
+         {{"banger plugin enable image-oci", "images from registries"}},
+         plugin_enable,
+         nullptr});
     table.commands.push_back({"plugin",
                               "disable",
                               {},

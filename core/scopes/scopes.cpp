@@ -188,8 +188,8 @@ struct Scopes::Inside {
 void Scopes::Inside::contain(const ScopeRequest& request, std::stop_token stop) {
     const Result<void> contained = try_to_contain(request, stop);
     if (!contained)
-        log(LogLevel::warning, request.subject + " runs without a scope and its limits: " +
-                                   contained.error().message);
+        log(LogLevel::warning,
+            request.subject + " runs without a scope and its limits: " + contained.error().message);
 }
 
 Result<void> Scopes::Inside::try_to_contain(const ScopeRequest& request, std::stop_token stop) {
@@ -262,11 +262,12 @@ Check Scopes::check() const {
     const Result<std::string> version = ask();
     if (version)
         return {"scopes", CheckStatus::pass,
-                "machines and third parties' plugins run in " + std::string(slice) + " of the user manager (systemd " +
-                    *version + ")",
+                "machines and third parties' plugins run in " + std::string(slice) +
+                    " of the user manager (systemd " + *version + ")",
                 ""};
     return {"scopes", CheckStatus::warn,
-            "machines and third parties' plugins run without limits of their own: " + version.error().message,
+            "machines and third parties' plugins run without limits of their own: " +
+                version.error().message,
             "Install dbus-user-session, and keep the user manager: sudo loginctl enable-linger " +
                 std::to_string(::getuid())};
 }

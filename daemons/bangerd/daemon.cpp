@@ -266,8 +266,8 @@ void Daemon::Inside::open_machines(HostSize host) {
         .contain =
             [this](const VmRecord& vm) {
                 if (scopes && vm.process)
-                    scopes->contain(scope_of_machine(vm.id, vm.name, vm.process->process,
-                                                     vm.memory, vm.vcpus));
+                    scopes->contain(
+                        scope_of_machine(vm.id, vm.name, vm.process->process, vm.memory, vm.vcpus));
             },
         .ready_deadline = ready_patience(),
     });

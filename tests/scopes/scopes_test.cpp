@@ -33,8 +33,7 @@ TEST(ScopesTest, EachProcessOfAPluginHasOneOfItsOwn) {
     const ProcessId process = *process_id_of(::getpid());
     const ScopeRequest request = scope_of_plugin(name, process, ByteCount::mib(256));
     EXPECT_EQ(request.memory, ByteCount::mib(256));
-    EXPECT_EQ(request.unit,
-              "banger-plugin-image-folder-" + std::to_string(::getpid()) + ".scope");
+    EXPECT_EQ(request.unit, "banger-plugin-image-folder-" + std::to_string(::getpid()) + ".scope");
 }
 
 TEST(ScopesTest, WithoutAUserManagerAStartGoesOnAndTheLogSaysSo) {
@@ -56,8 +55,7 @@ TEST(ScopesTest, WithoutAUserManagerAStartGoesOnAndTheLogSaysSo) {
 TEST(ScopesTest, OneThatIsWaitedForIsSaidToo) {
     TempFolder folder;
     std::vector<std::string> said;
-    Scopes scopes(folder / "bus",
-                  [&](LogLevel, const std::string& text) { said.push_back(text); });
+    Scopes scopes(folder / "bus", [&](LogLevel, const std::string& text) { said.push_back(text); });
     scopes.contain_now(scope_of_plugin(*PluginName::parse("image-folder"),
                                        *process_id_of(::getpid()), ByteCount::mib(256)));
     EXPECT_THAT(said, ::testing::ElementsAre(
