@@ -77,5 +77,19 @@ def medians(rounds, **sides):
     return {name: statistics.median(values) for name, values in times.items()}
 
 
+SPAWNS = "for i in $(seq 200); do /bin/true; done"
+
+
+def slowness(run_there):
+    """How many times slower an emulated host is than this one, as a shell that starts a program again and again sees it: system calls are most of what we
+    do there. `run_there` runs a script and returns what it prints. Run it while nothing else runs, here as there."""
+    clock = f"begin=$(date +%s%N); {SPAWNS}; echo $(( $(date +%s%N) - begin ))"
+    rounds = []
+    for _ in range(3):
+        here = int(subprocess.run(["bash", "-c", clock], check=True, capture_output=True, text=True).stdout)
+        rounds.append(int(run_there(clock)) / here)
+    return statistics.median(rounds)
+
+
 def report(what, value, target, ok):
     print(f"{what:<58} {value:>14}   target {target:<22} {'met' if ok else 'MISSED'}")
