@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <iostream>
 #include <string>
@@ -34,7 +35,9 @@ int main(int count, char** words) {
         std::cerr << "old line\nfatal: the disk is full\n";
         return 1;
     }
-    FakeBangerd daemon(std::string(std::getenv("XDG_RUNTIME_DIR")) + "/banger/bangerd.sock");
+    // Under another name until it has all that it serves: nobody is to find it half ready.
+    const std::string socket = std::string(std::getenv("XDG_RUNTIME_DIR")) + "/banger/bangerd.sock";
+    FakeBangerd daemon(socket + ".new");
     daemon.add(banger::cli::sample_vm("sandbox"));
     if (plan == "old" && is_first) daemon.set_version("0.0.1", "0000000");
     daemon.on_call([&](const std::string& call) {
@@ -42,6 +45,7 @@ int main(int count, char** words) {
             (call == "List" && (plan == "die" || (plan == "die-once" && is_first))))
             ::_exit(0);
     });
+    if (::rename((socket + ".new").c_str(), socket.c_str()) != 0) return 66;
     // What else was inherited would be a leak into a process that lives long.
     if (::fcntl(3, F_GETFD) >= 0 && ready != 3 && starts.get() != 3 && lifeline.get() != 3)
         std::cerr << "descriptor 3 is open\n";

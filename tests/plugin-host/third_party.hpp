@@ -2,9 +2,13 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -46,6 +50,7 @@ public:
         options.log = [this](LogLevel, std::string_view plugin, std::string_view line) {
             const std::lock_guard lock(mutex_);
             lines_.push_back(std::string(plugin) + ": " + std::string(line));
+            came_.notify_all();
         };
         return options;
     }
@@ -58,6 +63,17 @@ public:
         const std::lock_guard lock(mutex_);
         return lines_;
     }
+    /// The same, when one has come that contains `part`; they come from a thread. After 10 s
+    /// anyway.
+    std::vector<std::string> lines_with(std::string_view part) {
+        std::unique_lock lock(mutex_);
+        came_.wait_for(lock, std::chrono::seconds(10), [&] {
+            return std::ranges::any_of(lines_, [&](const std::string& line) {
+                return line.find(part) != std::string::npos;
+            });
+        });
+        return lines_;
+    }
     /// For what is no business of the plugin's.
     [[nodiscard]] std::string outside(const std::string& name) const { return outside_ / name; }
 
@@ -67,6 +83,7 @@ private:
     TempFolder folders_;
     TempFolder outside_;
     std::mutex mutex_;
+    std::condition_variable came_;
     std::vector<std::string> lines_;
 };
 
