@@ -223,6 +223,7 @@ public:
     /// Errc::timed_out when `deadline` passes before the connection is up; ssh is ended then.
     Result<ExitStatus> run(Clock::time_point deadline) {
         for (;;) {
+            // Before each wait: it may have stopped before anybody listened.
             suspension_.follow(child_.pidfd());
             std::array<pollfd, 4> waits = {{{child_.pidfd().get(), POLLIN, 0},
                                             {interrupts_.fd(), POLLIN, 0},

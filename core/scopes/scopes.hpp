@@ -54,7 +54,8 @@ public:
     /// Any thread. A process that is in its scope already stays there.
     void contain(ScopeRequest request);
     /// The same, but returns when the process has its scope or is not to have one: for a process
-    /// that waits until then with what is to be contained. 10 s at most; any thread.
+    /// that waits until then with what is to be contained. Some 15 s where the manager hangs.
+    /// Any thread.
     void contain_now(const ScopeRequest& request);
     /// A row for doctor; blocks for 5 s at most.
     [[nodiscard]] Check check() const;
