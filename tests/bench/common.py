@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -11,6 +12,10 @@ import time
 
 BUILD = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "build/dev").resolve()
 BANGER = BUILD / "bin/banger"
+
+# A benchmark that is ended early removes its machines too, and what it printed is seen.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+sys.stdout.reconfigure(line_buffering=True)
 
 
 def cache_folder():

@@ -60,6 +60,7 @@ protected:
         ASSERT_TRUE(write_file_atomic(
             base() + "/config/banger/config.toml",
             "[plugins]\nimage_sources = [\"catalog\", \"image-debian\", \"fake\"]\n", 0600));
+        delete_what_is_left(command_of);
         const std::string work = base() + "/images";
         sh("rm -rf " + work + "; mkdir -p " + work);
         ASSERT_TRUE(write_file_atomic(work + "/lone.c", lone_program, 0600));

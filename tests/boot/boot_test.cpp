@@ -30,6 +30,7 @@ protected:
             if (is_required) FAIL() << reason;
             GTEST_SKIP() << reason;
         }
+        delete_what_is_left(banger_command);
         image_ = slim_image();
     }
     void TearDown() override {

@@ -37,6 +37,7 @@ protected:
         if (!reason.empty() && required && std::string(required).find("boot") != std::string::npos)
             FAIL() << reason;
         if (!reason.empty()) GTEST_SKIP() << reason;
+        delete_what_is_left(banger_command);
         home_ = banger_command({}).environment["HOME"];
         ASSERT_TRUE(remove_tree(home_ + "/src"));
         ASSERT_TRUE(remove_tree(home_ + "/bin"));

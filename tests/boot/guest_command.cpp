@@ -4,10 +4,13 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <sstream>
 
 #include "core/base/file.hpp"
 
 namespace banger::boot {
+
+using namespace std::chrono_literals;
 
 std::string cache_folder() {
     if (const char* folder = std::getenv("BANGER_TEST_CACHE")) return folder;
@@ -56,6 +59,18 @@ std::string slim_image() {
         return std::string("debian-bookworm-slim");
     }();
     return name;
+}
+
+void delete_what_is_left(const std::function<Command(std::vector<std::string>)>& banger) {
+    const auto output = [&](std::vector<std::string> words) {
+        const Command command = banger(std::move(words));
+        Result<CommandOutput> done = run_command(command, 60s, ByteCount::mib(1), {});
+        EXPECT_TRUE(done && done->status.is_success()) << command.text();
+        return done ? done->standard_output : std::string();
+    };
+    std::istringstream left(output({"vm", "list", "--quiet"}));
+    for (std::string vm; left >> vm;)
+        output({"vm", "delete", "--force", vm});
 }
 
 std::string reason_to_skip() {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,11 @@ std::string output_of(std::vector<std::string> words);
 
 /// The image that boot tests use. Made at the first call on this machine, which takes minutes.
 std::string slim_image();
+
+/// Deletes the machines in the state that `banger` names: what a test or a benchmark left that was
+/// killed, since the state outlives it. Called before a test; each test looks itself for what it
+/// leaves. `banger` is `banger_command` or one with another state.
+void delete_what_is_left(const std::function<Command(std::vector<std::string>)>& banger);
 
 /// Why boot tests cannot run here; empty when they can.
 std::string reason_to_skip();
