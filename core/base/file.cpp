@@ -15,18 +15,30 @@
 namespace banger {
 
 Result<std::string> read_all(int fd, ByteCount limit) {
+    // A plain file in one read, and one that sees its end.
+    constexpr std::size_t usual = 16384;
+    struct stat status {};
+    std::size_t room = usual;
+    if (::fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && status.st_size > 0)
+        room = std::max(usual, std::min(static_cast<std::size_t>(status.st_size),
+                                        static_cast<std::size_t>(limit.count())) +
+                                   1);
     std::string content;
-    char buffer[16384];
+    std::size_t used = 0;
     for (;;) {
-        const ssize_t count = ::read(fd, buffer, sizeof buffer);
-        if (count == 0) return content;
+        if (used == content.size()) content.resize(std::max(room, 2 * used));
+        const ssize_t count = ::read(fd, content.data() + used, content.size() - used);
         if (count < 0) {
             if (errno == EINTR) continue;
             return Error::from_errno(errno, "read");
         }
-        content.append(buffer, static_cast<std::size_t>(count));
-        if (content.size() > limit.count())
+        used += static_cast<std::size_t>(count);
+        if (used > limit.count())
             return Error(Errc::corrupt, "larger than the " + limit.text() + " it may have");
+        if (count == 0) {
+            content.resize(used);
+            return content;
+        }
     }
 }
 

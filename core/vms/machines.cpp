@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <thread>
 #include <utility>
 
 #include "core/base/file.hpp"
@@ -672,10 +673,13 @@ Result<void> Machines::take_down(VmRecord& vm, const Roles3& roles) {
         // start() failed or never came back: remove() finds what it may have left.
         step(ResourceKind::process, ok(), "");
     }
-    Result<void> detached = roles.network->detach(vm.id);
+    // Taking away devices is mostly waiting for the kernel: link and disks wait at the same time.
+    Result<void> detached;
+    std::jthread link([&] { detached = roles.network->detach(vm.id); });
+    Result<void> released = release_disks(vm, roles);
+    link.join();
     if (detached) vm.link.reset();
     step(ResourceKind::link, std::move(detached), "leaving the network");
-    Result<void> released = release_disks(vm, roles);
     // One that was started before activations were recorded has no entry yet.
     if (!released)
         (void)parts_.store.record_resource(vm.id, ResourceKind::activation, vm.storage.str(), "");

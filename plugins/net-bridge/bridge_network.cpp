@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <thread>
 
 #include "core/base/file.hpp"
 #include "core/base/names.hpp"
@@ -16,6 +15,8 @@ namespace {
 
 using rtnetlink::Interface;
 
+/// How long the bridge stays for the next machine.
+constexpr std::chrono::seconds bridge_linger{5};
 constexpr std::string_view bridge_key = "bridge";
 constexpr std::string_view bridge_mark = "banger bridge";
 constexpr std::string_view link_mark = "banger vm ";
@@ -122,7 +123,9 @@ BridgeNetwork::BridgeNetwork(Host& host, BridgeSettings settings, Ledger ledger,
       settings_(std::move(settings)),
       hook_(std::move(hook)),
       ledger_(std::move(ledger)),
-      forwarding_(ledger_, nftables_, settings_.bridge) {}
+      forwarding_(ledger_, nftables_, settings_.bridge),
+      afterwork_([this] { return remove_unused_bridge(); }, bridge_linger,
+                 [this](const Error& error) { warn(error.text()); }) {}
 
 Result<std::unique_ptr<BridgeNetwork>> BridgeNetwork::create(Host& host, StepHook hook) {
     BridgeSettings settings = BANGER_TRY(BridgeSettings::parse(host.settings()));
@@ -133,11 +136,12 @@ Result<std::unique_ptr<BridgeNetwork>> BridgeNetwork::create(Host& host, StepHoo
     network->remove_former_bridge();
     std::vector<VmId> half_made;
     for (const LinkTable::Link& link : network->links_.all())
-        if (link.record.state == LinkRecord::State::making) half_made.push_back(link.record.vm);
+        if (link.record.state != LinkRecord::State::made) half_made.push_back(link.record.vm);
     for (const VmId& vm : half_made) {
         const Result<void> removed = network->detach(vm);
         if (!removed) network->warn("removing a half-made link: " + removed.error().text());
     }
+    (void)network->settle();
     Result<std::unique_ptr<RuleWatch>> watch =
         RuleWatch::start({.on_deleted = [self = network.get()] { self->restore_rules(); },
                           .on_quiet = [self = network.get()] { self->nftables_.rest(); }});
@@ -224,11 +228,23 @@ Result<NetworkLink> BridgeNetwork::attach(const LinkRequest& request, std::stop_
                             request.mac,
                             *request.address,
                             request.nat};
+    // Its former device has the same name.
+    const auto is_gone = [&] {
+        const std::optional<LinkTable::Link> former = links_.find(request.vm);
+        return !former || !former->is_leaving;
+    };
+    if (!is_gone() && !afterwork_.wait(is_gone, stop))
+        return Error(Errc::cancelled, "attach was cancelled");
     // Before it is our turn, so that whoever is at it writes our rules too.
     BANGER_TRY(step("attach.record", stop));
     BANGER_TRY(links_.reserve(record));
     Rollback rollback([this](const Error& error) { warn(error.text()); });
-    rollback.add("removing the link of " + request.vm.str(), [&] { return detach(request.vm); });
+    rollback.add("removing the link of " + request.vm.str(), [&] {
+        ErrorCollector errors;
+        errors.add(detach(request.vm));
+        errors.add(settle());
+        return errors.result();
+    });
     std::optional<Tap> tap;
     {
         const std::lock_guard lock(mutex_);
@@ -405,48 +421,53 @@ Result<void> BridgeNetwork::detach(const VmId& vm) {
     };
     // Before it is our turn, as in attach().
     if (!links_.leave(vm)) return ok();
-    std::unique_lock lock(mutex_);
-    const std::optional<LinkTable::Link> link = links_.find(vm);
-    if (!link) return ok();
-    const LinkRecord& record = link->record;
-    attempt("detach.rules", [&] { return ensure_rules(vm); });
-    if (record.nat && !has_nat())
-        attempt("detach.forwarding", [&] { return forwarding_.release(); });
-
-    // Two devices at once take the kernel no longer than one.
-    const auto is_last = [&] {
-        const std::vector<LinkTable::Link> left = links_.all();
-        return left.size() == 1 && left.front().record.vm == vm;
-    };
-    Result<void> bridge_removed;
-    if (is_last()) {
-        Result<void> may_remove = step("detach.bridge", {});
-        std::jthread remover;
-        if (may_remove)
-            remover = std::jthread([&] { bridge_removed = remove_bridge(); });
-        else
-            bridge_removed = std::move(may_remove);
-        attempt("detach.device", [&] { return remove_device(record); });
-    } else {
-        lock.unlock();
-        attempt("detach.device", [&] { return remove_device(record); });
-        lock.lock();
-        // The others left meanwhile.
-        if (is_last()) attempt("detach.bridge", [&] { return remove_bridge(); });
+    {
+        const std::lock_guard lock(mutex_);
+        const std::optional<LinkTable::Link> link = links_.find(vm);
+        if (!link) return ok();
+        LinkRecord record = link->record;
+        // The way out is closed before its guard goes.
+        attempt("detach.cut", [&]() -> Result<void> {
+            const std::optional<Interface> device = BANGER_TRY(found_device(record));
+            if (device) BANGER_TRY(rtnetlink::cut_off(device->index));
+            record.state = LinkRecord::State::leaving;
+            return links_.update(record);
+        });
+        attempt("detach.rules", [&] { return ensure_rules(vm); });
+        if (record.nat && !has_nat())
+            attempt("detach.forwarding", [&] { return forwarding_.release(); });
     }
-    errors.add(std::move(bridge_removed), "removing the bridge");
     // As long as something is left the entry stays, and so does the way to remove it.
-    if (!errors.has_errors()) attempt("detach.erase", [&] { return links_.erase(vm); });
+    afterwork_.add([this, vm, may_erase = !errors.has_errors()] {
+        return finish_detach(vm, may_erase).context("detaching " + vm.str());
+    });
     return errors.result();
 }
 
-Result<void> BridgeNetwork::remove_device(const LinkRecord& record) const {
-    if (record.index == 0) return ok();
-    const std::optional<Interface> found = BANGER_TRY(rtnetlink::find_interface(record.device));
-    if (!found) return ok();
-    if (is_device_of(*found, record)) return rtnetlink::remove_interface(found->index);
+Result<void> BridgeNetwork::finish_detach(const VmId& vm, bool may_erase) {
+    const std::optional<LinkTable::Link> link = links_.find(vm);
+    if (!link) return ok();
+    BANGER_TRY(step("detach.device", {}));
+    const std::optional<Interface> device = BANGER_TRY(found_device(link->record));
+    if (device) BANGER_TRY(rtnetlink::remove_interface(device->index));
+    if (!may_erase) return ok();
+    BANGER_TRY(step("detach.erase", {}));
+    return links_.erase(vm);
+}
+
+Result<void> BridgeNetwork::remove_unused_bridge() {
+    const std::lock_guard lock(mutex_);
+    if (!links_.all().empty()) return ok();
+    BANGER_TRY(step("detach.bridge", {}));
+    return remove_bridge().context("removing the bridge");
+}
+
+Result<std::optional<Interface>> BridgeNetwork::found_device(const LinkRecord& record) const {
+    if (record.index == 0) return std::optional<Interface>();
+    std::optional<Interface> found = BANGER_TRY(rtnetlink::find_interface(record.device));
+    if (!found || is_device_of(*found, record)) return found;
     warn("leaving the interface " + record.device + " alone: it is not the one that was made");
-    return ok();
+    return std::optional<Interface>();
 }
 
 Result<void> BridgeNetwork::remove_bridge() {
@@ -514,6 +535,7 @@ Result<void> BridgeNetwork::remove_unknown(std::span<const NetworkLink> remember
         errors.add(rtnetlink::remove_interface(stray.index), "removing the stray " + stray.name);
     for (const VmId& vm : unknown)
         errors.add(detach(vm));
+    errors.add(settle());
     return errors.result();
 }
 
@@ -528,6 +550,7 @@ Result<bool> BridgeNetwork::repair(const LinkRecord& record, int bridge) const {
 }
 
 Result<std::vector<VmId>> BridgeNetwork::recover(std::span<const NetworkLink> remembered) {
+    (void)settle();
     BANGER_TRY(remove_unknown(remembered));
     std::vector<VmId> lost;
     {
@@ -551,6 +574,7 @@ Result<std::vector<VmId>> BridgeNetwork::recover(std::span<const NetworkLink> re
     }
     for (const VmId& vm : lost)
         BANGER_TRY(detach(vm));
+    BANGER_TRY(settle());
     const std::lock_guard lock(mutex_);
     if (links_.all().empty()) BANGER_TRY(remove_common());
     return lost;
@@ -576,7 +600,9 @@ Check BridgeNetwork::bridge_check() const {
         return {name, CheckStatus::fail, "there is no /dev/net/tun",
                 "Load the kernel module: sudo modprobe tun."};
     if (!*bridge) return {name, CheckStatus::pass, what + ", made with the first machine", ""};
-    const std::size_t machines = links_.all().size();
+    const std::vector<LinkTable::Link> links = links_.all();
+    const auto machines =
+        std::ranges::count_if(links, [](const LinkTable::Link& link) { return !link.is_leaving; });
     return {name, CheckStatus::pass,
             what + ", " + std::to_string(machines) + (machines == 1 ? " machine" : " machines"),
             ""};

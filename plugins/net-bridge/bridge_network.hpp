@@ -9,6 +9,7 @@
 #include "banger/host.hpp"
 #include "banger/network.hpp"
 #include "core/base/ledger.hpp"
+#include "plugins/net-bridge/afterwork.hpp"
 #include "plugins/net-bridge/forwarding.hpp"
 #include "plugins/net-bridge/link_table.hpp"
 #include "plugins/net-bridge/nftables.hpp"
@@ -34,15 +35,21 @@ struct BridgeSettings {
 /// A bridge of banger's own with a tap for each machine, guarded by banger's own nftables tables
 /// (ruleset.hpp). Runs as root in bangerd-root.
 ///
-/// On the host there is nothing before the first link and nothing after the last. In between: the
-/// bridge; a tap a machine, which the uid of the request may open; two tables; and with a `--nat`
-/// machine what forwarding.hpp says. The ledger has an entry for each of these before it is made.
-/// Names are derived here: a tap is a prefix and a hash of owner and machine. What is removed must
-/// be in the ledger and still be the thing that was made: name, index, kind, mark and owner agree.
+/// On the host there is nothing before the first link and nothing some seconds after the last. In
+/// between: the bridge; a tap a machine, which the uid of the request may open; two tables; and
+/// with a `--nat` machine what forwarding.hpp says. The ledger has an entry for each of these
+/// before it is made. Names are derived here: a tap is a prefix and a hash of owner and machine.
+/// What is removed must be in the ledger and still be the thing that was made: name, index, kind,
+/// mark and owner agree.
 ///
 /// One lock orders what changes tables and bridge; links come and begin to leave without it
-/// (link_table.hpp). The removal of a tap, for which the kernel takes
-/// its time, happens outside of it, or beside the bridge's own when it is the last.
+/// (link_table.hpp).
+///
+/// The kernel takes tens of milliseconds to let go of a device, for which nobody needs to wait:
+/// detach() returns when the tap is down, off the bridge and without rules, so that nothing can
+/// pass. The device is removed right after it, the bridge when no link came for a while, both by
+/// the afterwork. A machine that comes back at once waits for its former device; recover() and the
+/// destructor wait for all.
 class BridgeNetwork final : public Network {
 public:
     /// Called before each step that changes the host, with its name; an error is the step's
@@ -55,7 +62,12 @@ public:
 
     [[nodiscard]] Addressing addressing() const override { return {settings_.address}; }
     Result<NetworkLink> attach(const LinkRequest& request, std::stop_token stop) override;
+    /// Returns with the link cut off; the device goes a moment later. Settle() tells of failures
+    /// there; the log does too.
     Result<void> detach(const VmId& vm) override;
+    /// Returns when everything that detach() left behind is gone, the bridge too if it is unused.
+    /// What failed there since the last time.
+    Result<void> settle() { return afterwork_.settle(); }
     /// Repeatable at any time. Beside what Network says: rules that somebody flushed are put back,
     /// a port that somebody took off the bridge is put back, and a link that core remembers but the
     /// ledger lost is adopted when its device carries our mark.
@@ -75,8 +87,13 @@ private:
     void read_ledger();
     /// When bridge_name was changed under running machines; recover() moves them over.
     void remove_former_bridge();
-    /// Removes the device if it is still the one that was made. No lock needed.
-    Result<void> remove_device(const LinkRecord& record) const;
+    /// The device, if it is still the one that was made. No lock needed.
+    [[nodiscard]] Result<std::optional<rtnetlink::Interface>> found_device(
+        const LinkRecord& record) const;
+    /// The rest of detach(), with nobody waiting: the device, and its entry unless something else
+    /// of the link is left.
+    Result<void> finish_detach(const VmId& vm, bool may_erase);
+    Result<void> remove_unused_bridge();
     /// Called when a table of ours was deleted, by us or by somebody else.
     void restore_rules();
     Result<void> remove_unknown(std::span<const NetworkLink> remembered);
@@ -114,7 +131,8 @@ private:
     Nftables nftables_;
     Forwarding forwarding_;
     std::mutex mutex_;
-    std::unique_ptr<RuleWatch> watch_;  ///< last: it calls us until it is destroyed
+    std::unique_ptr<RuleWatch> watch_;  ///< calls us until it is destroyed
+    Afterwork afterwork_;               ///< last: it needs all of the above until it is done
 };
 
 }  // namespace banger

@@ -40,20 +40,32 @@ Result<bool> take_choice(std::string_view& text, std::string_view word, std::str
     return value == yes;
 }
 
+using State = LinkRecord::State;
+
+std::string_view word_of(State state) {
+    return state == State::making ? "making" : state == State::made ? "made" : "leaving";
+}
+
+Result<State> take_state(std::string_view& text) {
+    const std::string value = BANGER_TRY(take_line(text, "state"));
+    for (const State state : {State::making, State::made, State::leaving})
+        if (value == word_of(state)) return state;
+    return damaged("state");
+}
+
 }  // namespace
 
 std::string key_of(const VmId& vm) { return "vm-" + vm.str(); }
 
 std::string format_link(const LinkRecord& record) {
-    return std::string("state ") + (record.state == LinkRecord::State::made ? "made" : "making") +
-           "\nvm " + record.vm.str() + "\ndevice " + record.device + "\nindex " +
-           std::to_string(record.index) + "\nowner " + std::to_string(record.owner) + "\nmac " +
-           record.mac.text() + "\naddress " + record.address.text() + "\nnat " +
-           (record.nat ? "yes" : "no") + "\n";
+    return "state " + std::string(word_of(record.state)) + "\nvm " + record.vm.str() + "\ndevice " +
+           record.device + "\nindex " + std::to_string(record.index) + "\nowner " +
+           std::to_string(record.owner) + "\nmac " + record.mac.text() + "\naddress " +
+           record.address.text() + "\nnat " + (record.nat ? "yes" : "no") + "\n";
 }
 
 Result<LinkRecord> parse_link(std::string_view text) {
-    const bool is_made = BANGER_TRY(take_choice(text, "state", "made", "making"));
+    const State state = BANGER_TRY(take_state(text));
     const std::string id = BANGER_TRY(take_line(text, "vm"));
     const std::string device = BANGER_TRY(take_line(text, "device"));
     const int index = BANGER_TRY(take_number<int>(text, "index"));
@@ -70,14 +82,8 @@ Result<LinkRecord> parse_link(std::string_view text) {
     if (!mac) return damaged("mac");
     if (!address) return damaged("address");
     if (!text.empty()) return damaged("end");
-    return LinkRecord{is_made ? LinkRecord::State::made : LinkRecord::State::making,
-                      *vm,
-                      device,
-                      index,
-                      static_cast<std::uint32_t>(owner),
-                      *mac,
-                      *address,
-                      nat};
+    return LinkRecord{state, *vm,      device, index, static_cast<std::uint32_t>(owner),
+                      *mac,  *address, nat};
 }
 
 }  // namespace banger

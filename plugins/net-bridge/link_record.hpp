@@ -14,6 +14,7 @@ struct LinkRecord {
     enum class State {
         making,  ///< attach() is, or was, under way: whatever there is of it may be removed
         made,
+        leaving,  ///< detach() has cut it off: nothing passes, the device is to be removed
     };
     State state = State::making;
     VmId vm;

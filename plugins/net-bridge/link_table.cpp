@@ -13,7 +13,8 @@ Result<void> LinkTable::reserve(const LinkRecord& record) {
         return Error(Errc::already_exists, "machine " + record.vm.str() + " has a link already",
                      "Stop the machine first.");
     for (const auto& [vm, link] : links_)
-        if (link.record.address == record.address || link.record.mac == record.mac)
+        if (link.record.state != LinkRecord::State::leaving &&
+            (link.record.address == record.address || link.record.mac == record.mac))
             return Error(Errc::in_use,
                          record.address.text() + " or " + record.mac.text() +
                              " belongs to machine " + vm.str(),

@@ -27,7 +27,8 @@ public:
 
     /// From the ledger: nothing is written.
     void insert_known(const LinkRecord& record);
-    /// Errc::already_exists for the machine, Errc::in_use for an address that another one has.
+    /// Errc::already_exists for the machine, Errc::in_use for an address that another one has and
+    /// can still use.
     Result<void> reserve(const LinkRecord& record);
     /// Of a link that is there.
     Result<void> update(const LinkRecord& record);

@@ -216,6 +216,15 @@ Result<void> set_up(int index) {
     return run(request, "bringing a network interface up");
 }
 
+Result<void> cut_off(int index) {
+    Request request(RTM_SETLINK, 0);
+    put_interface(request, index)->ifi_change = IFF_UP;
+    mnl_attr_put_u32(request.header(), IFLA_MASTER, 0);
+    const Result<void> done = run(request, "taking a network interface off the bridge");
+    if (!done && done.error().code == Errc::not_found) return ok();
+    return done;
+}
+
 Result<void> remove_interface(int index) {
     Request request(RTM_DELLINK, 0);
     put_interface(request, index);

@@ -41,6 +41,8 @@ Result<void> add_address(int index, const Ipv4Prefix& address);
 /// other. Repeatable.
 Result<void> enslave(int index, int bridge, const MacAddress& mac, bool is_isolated);
 Result<void> set_up(int index);
+/// Down and off its bridge. "Already gone" is success.
+Result<void> cut_off(int index);
 /// "Already gone" is success. Waits until the kernel has let go of it (about 20 ms).
 Result<void> remove_interface(int index);
 

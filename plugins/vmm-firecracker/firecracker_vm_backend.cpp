@@ -81,8 +81,10 @@ Result<bool> is_connected(const UniqueFd& socket, Clock::time_point deadline) {
 Result<std::unique_ptr<FirecrackerVmBackend>> FirecrackerVmBackend::open(
     Host& host, firecracker::HostParts& parts, firecracker::Launcher& launcher, Options options) {
     Ledger ledger = BANGER_TRY(Ledger::open(host.run_folder()));
-    return std::unique_ptr<FirecrackerVmBackend>(
-        new FirecrackerVmBackend(host, parts, launcher, std::move(options), std::move(ledger)));
+    firecracker::KernelCopies kernels =
+        BANGER_TRY(firecracker::KernelCopies::open(JailPaths::kernels_of(host)));
+    return std::unique_ptr<FirecrackerVmBackend>(new FirecrackerVmBackend(
+        host, parts, launcher, std::move(options), std::move(ledger), std::move(kernels)));
 }
 
 std::uint32_t FirecrackerVmBackend::number_setting(std::string_view key) const {
@@ -183,7 +185,7 @@ Result<VmProcess> FirecrackerVmBackend::launch(
     std::stop_token stop) {
     const JailPaths paths(host_, spec.vm, record.program);
     const firecracker::JailDevices devices = BANGER_TRY(firecracker::make_jail(
-        paths, spec, config_of(spec), snapshot, owner_uid(), record.uid, parts_, stop));
+        paths, spec, config_of(spec), snapshot, owner_uid(), record.uid, parts_, kernels_, stop));
     BANGER_TRY(parts_.give_tap(spec.link.device, owner_uid(), record.uid));
     BANGER_TRY(compact_to(paths.console, spec.console_limit));
     const UniqueFd console = BANGER_TRY(open_log(paths.console, O_CREAT));

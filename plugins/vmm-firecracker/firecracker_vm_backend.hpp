@@ -67,13 +67,14 @@ public:
 
 private:
     FirecrackerVmBackend(Host& host, firecracker::HostParts& parts, firecracker::Launcher& launcher,
-                         Options options, Ledger ledger)
+                         Options options, Ledger ledger, firecracker::KernelCopies kernels)
         : host_(host),
           parts_(parts),
           launcher_(launcher),
           options_(std::move(options)),
           programs_(options_.trusted_uid),
-          ledger_(std::move(ledger)) {}
+          ledger_(std::move(ledger)),
+          kernels_(std::move(kernels)) {}
 
     Result<void> pause(const VmProcess& vm, std::stop_token stop) override;
     Result<void> resume(const VmProcess& vm, std::stop_token stop) override;
@@ -114,6 +115,7 @@ private:
     const Options options_;
     firecracker::ProgramFinder programs_;
     Ledger ledger_;
+    const firecracker::KernelCopies kernels_;
     std::mutex users_;  ///< of picking one
     ConsoleWatcher watcher_;
 };

@@ -39,34 +39,54 @@ Result<UniqueFd> open_folder(const std::string& path) {
     return folder;
 }
 
-/// The caller's descriptor keeps its position.
-Result<void> copy_boot_file(int source, const UniqueFd& jail, std::string_view name,
-                            std::uint32_t uid, HostParts& parts) {
+Result<struct stat> examine_boot_file(int source, std::string_view name) {
     struct stat status {};
     if (::fstat(source, &status) != 0)
         return Error::from_errno(errno, "looking at the " + std::string(name));
-    if (!S_ISREG(status.st_mode) || status.st_size <= 0 ||
-        static_cast<std::uint64_t>(status.st_size) > largest_boot_file.count())
-        return Error(Errc::invalid_argument,
-                     "the " + std::string(name) +
-                         " is empty, too large or "
-                         "no plain file",
-                     "Pull the kernel again.");
+    if (S_ISREG(status.st_mode) && status.st_size > 0 &&
+        static_cast<std::uint64_t>(status.st_size) <= largest_boot_file.count())
+        return status;
+    return Error(Errc::invalid_argument,
+                 "the " + std::string(name) + " is empty, too large or no plain file",
+                 "Pull the kernel again.");
+}
+
+/// Ours, with that mode. The caller's descriptor keeps its position.
+Result<UniqueFd> copy_boot_file(int source, off_t size, const UniqueFd& jail, std::string_view name,
+                                mode_t mode) {
     // O_APPEND would refuse sendfile(2).
-    const UniqueFd target(::openat(jail.get(), std::string(name).c_str(),
-                                   O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0400));
-    if (!target) return Error::from_errno(errno, "making " + std::string(name) + " in the jail");
+    UniqueFd target(::openat(jail.get(), std::string(name).c_str(),
+                             O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode));
+    if (!target || ::fchmod(target.get(), mode) != 0)
+        return Error::from_errno(errno, "making " + std::string(name) + " in the jail");
     off_t offset = 0;
-    while (offset < status.st_size) {
-        const ssize_t count = ::sendfile(target.get(), source, &offset,
-                                         static_cast<std::size_t>(status.st_size - offset));
+    while (offset < size) {
+        const ssize_t count =
+            ::sendfile(target.get(), source, &offset, static_cast<std::size_t>(size - offset));
         if (count < 0 && errno == EINTR) continue;
         if (count < 0) return Error::from_errno(errno, "copying the " + std::string(name));
         if (count == 0)
             return Error(Errc::corrupt, "the " + std::string(name) + " became shorter meanwhile",
                          "Start the machine again.");
     }
-    return parts.give(target, uid);
+    return target;
+}
+
+Result<void> add_initramfs(int source, const UniqueFd& jail, std::uint32_t uid, HostParts& parts) {
+    const struct stat status = BANGER_TRY(examine_boot_file(source, initramfs_name));
+    return parts.give(
+        BANGER_TRY(copy_boot_file(source, status.st_size, jail, initramfs_name, 0400)), uid);
+}
+
+Result<void> add_kernel(int source, const UniqueFd& jail, std::uint32_t owner_uid,
+                        const KernelCopies& kernels) {
+    const struct stat status = BANGER_TRY(examine_boot_file(source, kernel_name));
+    const std::string copy = kernels.name_of(status, owner_uid);
+    if (BANGER_TRY(kernels.take(copy, jail, kernel_name))) return ok();
+    BANGER_TRY(copy_boot_file(source, status.st_size, jail, kernel_name, 0444));
+    // Without it the next machine makes its own.
+    (void)kernels.keep(copy, jail, kernel_name);
+    return ok();
 }
 
 /// Both files, for the machine to read alone.
@@ -132,6 +152,7 @@ JailPaths::JailPaths(const Host& host, const VmId& vm, const std::string& progra
       log(state_folder + "/" + std::string(log_name)) {}
 
 std::string JailPaths::base_of(const Host& host) { return host.state_folder() + "/jail"; }
+std::string JailPaths::kernels_of(const Host& host) { return host.state_folder() + "/kernels"; }
 std::string JailPaths::state_of(const Host& host, const VmId& vm) {
     return host.state_folder() + "/vm/" + vm.str();
 }
@@ -143,7 +164,7 @@ Result<JailDevices> make_jail(const JailPaths& paths, const MachineSpec& spec,
                               const std::string& config,
                               const std::optional<SnapshotSource>& snapshot,
                               std::uint32_t owner_uid, std::uint32_t uid, HostParts& parts,
-                              const std::stop_token& stop) {
+                              const KernelCopies& kernels, const std::stop_token& stop) {
     BANGER_TRY(ensure_folder(paths.root, 0700));
     BANGER_TRY(ensure_folder(paths.state_folder, 0700));
     const UniqueFd root = BANGER_TRY(open_folder(paths.root));
@@ -156,8 +177,8 @@ Result<JailDevices> make_jail(const JailPaths& paths, const MachineSpec& spec,
     if (snapshot) {
         BANGER_TRY(copy_snapshot(*snapshot, root, uid, parts, stop));
     } else {
-        BANGER_TRY(copy_boot_file(spec.kernel_fd, root, kernel_name, uid, parts));
-        BANGER_TRY(copy_boot_file(spec.initramfs_fd, root, initramfs_name, uid, parts));
+        BANGER_TRY(add_kernel(spec.kernel_fd, root, owner_uid, kernels));
+        BANGER_TRY(add_initramfs(spec.initramfs_fd, root, uid, parts));
     }
 
     JailDevices devices;

@@ -11,6 +11,7 @@
 #include "banger/unique_fd.hpp"
 #include "banger/vm_backend.hpp"
 #include "plugins/vmm-firecracker/host_parts.hpp"
+#include "plugins/vmm-firecracker/kernel_copies.hpp"
 #include "plugins/vmm-firecracker/snapshot_file.hpp"
 
 namespace banger::firecracker {
@@ -27,6 +28,7 @@ struct JailPaths {
     std::string log;  ///< another name of the file in the jail, that nobody can swap for us
 
     static std::string base_of(const Host& host);
+    static std::string kernels_of(const Host& host);
     static std::string state_of(const Host& host, const VmId& vm);
     static std::string console_of(const Host& host, const VmId& vm);
 };
@@ -46,13 +48,13 @@ struct SnapshotSource {
 
 /// Fills the jail with everything that Firecracker opens: configuration, kernel and initramfs or
 /// the snapshot's two files, disks, log, and the folder for its sockets. What lies there belongs to
-/// `uid`, who can use nothing else of the host. All of it is below `paths.folder` and
-/// `paths.state_folder`: on failure the caller removes these.
+/// `uid`, who can use nothing else of the host; the kernel, which machines share, stays root's. All
+/// of it is below `paths.folder` and `paths.state_folder`: on failure the caller removes these.
 Result<JailDevices> make_jail(const JailPaths& paths, const MachineSpec& spec,
                               const std::string& config,
                               const std::optional<SnapshotSource>& snapshot,
                               std::uint32_t owner_uid, std::uint32_t uid, HostParts& parts,
-                              const std::stop_token& stop);
+                              const KernelCopies& kernels, const std::stop_token& stop);
 
 /// What is in the guest's memory by now, or held open.
 Result<void> forget_boot_files(const JailPaths& paths);

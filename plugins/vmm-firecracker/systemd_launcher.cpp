@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <systemd/sd-bus.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <map>
 #include <memory>
@@ -28,7 +29,8 @@ constexpr const char* unit_exists = "org.freedesktop.systemd1.UnitExists";
 constexpr std::chrono::microseconds call_patience = 10s;
 constexpr std::chrono::seconds job_patience{20};
 constexpr std::chrono::seconds end_patience{10};
-constexpr std::chrono::milliseconds between_looks{20};
+constexpr std::chrono::milliseconds between_looks{20};  // at most
+constexpr std::chrono::milliseconds first_look{1};
 constexpr char systemd_remedy[] = "Look at `systemctl status` and the journal.";
 
 struct BusCloser {
@@ -319,12 +321,13 @@ Result<void> SystemdLauncher::end(const VmId& vm) {
     const std::unique_ptr<Manager> systemd = BANGER_TRY(Manager::open(bus_));
     const std::string unit = unit_name(vm);
     const Clock::time_point deadline = Clock::now() + end_patience;
-    while (BANGER_TRY(systemd->has(unit))) {
+    for (auto pause = first_look; BANGER_TRY(systemd->has(unit));
+         pause = std::min(pause * 2, between_looks)) {
         BANGER_TRY(systemd->kill(unit));
         if (Clock::now() >= deadline)
             return Error(Errc::timed_out, unit + " does not end",
                          "Look at `systemctl status " + unit + "`.");
-        std::this_thread::sleep_for(between_looks);
+        std::this_thread::sleep_for(pause);
     }
     return ok();
 }

@@ -550,7 +550,9 @@ def kill_9_of_a_vmm(host):
     holds(host.boot_id("one"), "no boot id")
 
 
-OBJECTS = """dmsetup ls; losetup -ln -O BACK-INO; ip -o link | awk -F': ' '{print $2}'; nft list ruleset | sed 's/counter packets.*//'
+# A tap is removed a moment after `vm delete` has said that it is done.
+OBJECTS = """timeout 60 sh -c 'while grep -qs "^state leaving" /run/banger-root/net-bridge/ledger/vm-*; do sleep 0.2; done'
+    dmsetup ls; losetup -ln -O BACK-INO; ip -o link | awk -F': ' '{print $2}'; nft list ruleset | sed 's/counter packets.*//'
     find /dev/banger /run/banger-root /var/lib/banger-root /var/lib/banger/vms | sort"""
 KILL = {
     "bangerd": "systemctl kill --kill-whom=main --signal=KILL bangerd.service",

@@ -77,7 +77,10 @@ public:
         };
     }
     Network& role() override { return bridge_.network(); }
-    std::vector<std::string> exists() override { return traces(bridge_.host); }
+    std::vector<std::string> exists() override {
+        EXPECT_TRUE(succeeded(bridge_.network().settle()));
+        return traces(bridge_.host);
+    }
     void restart() override { bridge_.restart(); }
     bool lose(const VmId& vm) override {
         const std::string device = BridgeNetwork::device_of(::getuid(), vm);
@@ -124,24 +127,91 @@ TEST_F(BridgeNetworkTest, TheHostHasNothingBeforeAndAfter) {
     const NetworkLink one = bridge_.attach(0, true);
     const NetworkLink two = bridge_.attach(1, true);
     EXPECT_THAT(traces(bridge_.host), Contains("ip_forward 1"));
-    EXPECT_TRUE(succeeded(network().detach(one.vm)));
+    EXPECT_TRUE(succeeded(bridge_.detach(one.vm)));
     EXPECT_THAT(traces(bridge_.host), Contains("ip_forward 1"));
-    EXPECT_TRUE(succeeded(network().detach(two.vm)));
+    EXPECT_TRUE(succeeded(bridge_.detach(two.vm)));
     EXPECT_EQ(traces(bridge_.host), before);
     EXPECT_EQ(run({"nft", "list", "ruleset"}), "");
+}
+
+TEST_F(BridgeNetworkTest, DetachCutsOffAtOnceAndTheDeviceGoesBehindIt) {
+    std::atomic<bool> may_go = false;
+    bridge_.hook = [&](std::string_view step, std::stop_token) -> Result<void> {
+        while (step == "detach.device" && !may_go)
+            ::usleep(1000);
+        return ok();
+    };
+    bridge_.restart();
+    const LinkRequest request = bridge_.request(0, true);
+    ASSERT_TRUE(succeeded(network().attach(request, {})));
+    const int bridge = rtnetlink::find_interface("banger0")->value().index;
+    ASSERT_TRUE(succeeded(network().detach(request.vm)));
+    ASSERT_TRUE(succeeded(network().detach(request.vm))) << "it is on its way";
+    const std::string device = BridgeNetwork::device_of(::getuid(), request.vm);
+    const std::optional<rtnetlink::Interface> left = rtnetlink::find_interface(device).value();
+    ASSERT_TRUE(left);
+    EXPECT_FALSE(left->is_up);
+    EXPECT_EQ(left->master, 0);
+    EXPECT_EQ(run({"nft", "list", "ruleset"}), "");
+    EXPECT_EQ(read_sysctl("net/ipv4/ip_forward").value(), "0");
+
+    // Its address is free; itself it comes back when its device is gone.
+    LinkRequest other = bridge_.request(0);
+    ASSERT_TRUE(succeeded(network().attach(other, {})));
+    EXPECT_EQ(rtnetlink::find_interface("banger0")->value().index, bridge) << "another bridge";
+    std::stop_source stop;
+    LinkRequest again = bridge_.request(1);
+    again.vm = request.vm;
+    again.mac = request.mac;
+    std::jthread stopper([&] {
+        ::usleep(50'000);
+        stop.request_stop();
+    });
+    EXPECT_TRUE(failed_with(network().attach(again, stop.get_token()), Errc::cancelled));
+    EXPECT_EQ(rtnetlink::find_interface(device)->value().index, left->index);
+    std::jthread opener([&] {
+        ::usleep(50'000);
+        may_go = true;
+    });
+    ASSERT_TRUE(succeeded(network().attach(again, {})));
+    EXPECT_NE(rtnetlink::find_interface(device)->value().index, left->index);
+}
+
+TEST_F(BridgeNetworkTest, ACrashBehindADetachIsMadeGoodAtTheNextStart) {
+    const LinkRequest request = bridge_.request(0);
+    const std::vector<std::string> before = traces(bridge_.host);
+    ASSERT_TRUE(succeeded(network().attach(request, {})));
+    bridge_.stop();
+    const pid_t child = ::fork();
+    if (child == 0) {
+        bridge_.hook = [](std::string_view step, std::stop_token) -> Result<void> {
+            if (step == "detach.device") ::pause();
+            return ok();
+        };
+        ::_exit(network().detach(request.vm) ? 9 : 0);
+    }
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    ASSERT_EQ(WEXITSTATUS(status), 9);
+    EXPECT_TRUE(
+        rtnetlink::find_interface(BridgeNetwork::device_of(::getuid(), request.vm))->has_value());
+    // Core knows nothing of the crash: it starts the machine again.
+    ASSERT_TRUE(succeeded(network().attach(request, {})));
+    EXPECT_TRUE(succeeded(bridge_.detach(request.vm)));
+    EXPECT_EQ(traces(bridge_.host), before);
 }
 
 TEST_F(BridgeNetworkTest, ForwardingThatWasOnStaysOn) {
     run({"sysctl", "-w", "net.ipv4.ip_forward=1"});
     const NetworkLink link = bridge_.attach(0, true);
-    EXPECT_TRUE(succeeded(network().detach(link.vm)));
+    EXPECT_TRUE(succeeded(bridge_.detach(link.vm)));
     EXPECT_EQ(*read_sysctl("net/ipv4/ip_forward"), "1");
 }
 
 TEST_F(BridgeNetworkTest, ForwardingThatSomebodyElseCameToNeedStaysOn) {
     const NetworkLink link = bridge_.attach(0, true);
     run({"iptables", "-t", "nat", "-A", "POSTROUTING", "-s", "172.17.0.0/16", "-j", "MASQUERADE"});
-    EXPECT_TRUE(succeeded(network().detach(link.vm)));
+    EXPECT_TRUE(succeeded(bridge_.detach(link.vm)));
     EXPECT_EQ(*read_sysctl("net/ipv4/ip_forward"), "1");
 }
 
@@ -212,7 +282,7 @@ TEST_F(BridgeNetworkTest, OneNatChainAMachineAlsoAfterStopAndStart) {
     ASSERT_TRUE(succeeded(network().attach(request, {})));
     const NetworkLink other = bridge_.attach(1);
     EXPECT_TRUE(count());
-    ASSERT_TRUE(succeeded(network().detach(request.vm)));
+    ASSERT_TRUE(succeeded(bridge_.detach(request.vm)));
     EXPECT_FALSE(count());
     ASSERT_TRUE(succeeded(network().attach(request, {})));
     EXPECT_TRUE(count());
@@ -254,7 +324,7 @@ TEST_F(BridgeNetworkTest, MachinesThatComeAndGoAtOnceShareTheirRules) {
         EXPECT_THAT(run({"nft", "list", "table", "bridge", "banger"}),
                     HasSubstr(BridgeNetwork::device_of(::getuid(), request.vm)));
     at_once(
-        [&](const LinkRequest& request) { EXPECT_TRUE(succeeded(network().detach(request.vm))); });
+        [&](const LinkRequest& request) { EXPECT_TRUE(succeeded(bridge_.detach(request.vm))); });
     EXPECT_EQ(run({"nft", "list", "ruleset"}), "");
 }
 
@@ -313,7 +383,7 @@ TEST_F(BridgeNetworkTest, ADeviceThatWasReplacedIsNotRemoved) {
     const NetworkLink link = bridge_.attach(0);
     run({"ip", "link", "delete", link.device});
     run({"ip", "tuntap", "add", "dev", link.device, "mode", "tap"});
-    EXPECT_TRUE(succeeded(network().detach(link.vm)));
+    EXPECT_TRUE(succeeded(bridge_.detach(link.vm)));
     EXPECT_TRUE(rtnetlink::find_interface(link.device)->has_value());
     EXPECT_FALSE(rtnetlink::find_interface("banger0")->has_value());
 }
@@ -359,7 +429,7 @@ TEST_F(BridgeNetworkTest, RecoverPutsFlushedRulesAndALostBridgeBack) {
         EXPECT_TRUE(rtnetlink::find_interface(link.device)->value().is_isolated);
     }
     const Guest guest(link);  // it is on the bridge
-    EXPECT_TRUE(succeeded(network().detach(link.vm)));
+    EXPECT_TRUE(succeeded(bridge_.detach(link.vm)));
 }
 
 TEST_F(BridgeNetworkTest, RulesThatAreFlushedComeBackAtOnce) {
@@ -387,7 +457,7 @@ TEST_F(BridgeNetworkTest, ALostLedgerIsMadeAgainFromTheMarks) {
     EXPECT_TRUE(rtnetlink::find_interface(kept.device)->has_value());
     EXPECT_FALSE(rtnetlink::find_interface(stray.device)->has_value());
     EXPECT_TRUE(rtnetlink::find_interface("bgr-somebody")->has_value()) << "not marked: not ours";
-    EXPECT_TRUE(succeeded(network().detach(kept.vm)));
+    EXPECT_TRUE(succeeded(bridge_.detach(kept.vm)));
     EXPECT_FALSE(rtnetlink::find_interface("banger0")->has_value());
 }
 
@@ -400,7 +470,7 @@ TEST_F(BridgeNetworkTest, AnotherBridgeNameTakesTheMachinesAlong) {
     EXPECT_THAT(*lost, IsEmpty());
     EXPECT_FALSE(rtnetlink::find_interface("banger0")->has_value());
     const Guest guest(link);
-    ASSERT_TRUE(succeeded(network().detach(link.vm)));
+    ASSERT_TRUE(succeeded(bridge_.detach(link.vm)));
     EXPECT_THAT(traces(bridge_.host), ElementsAre("ip_forward 0"));
 }
 
@@ -414,7 +484,7 @@ TEST_F(BridgeNetworkTest, DamagedEntriesDoNotStopRecovery) {
     const Result<std::vector<VmId>> lost = network().recover({&link, 1});
     ASSERT_TRUE(succeeded(lost));
     EXPECT_THAT(*lost, IsEmpty());
-    EXPECT_TRUE(succeeded(network().detach(link.vm)));
+    EXPECT_TRUE(succeeded(bridge_.detach(link.vm)));
     EXPECT_THAT(traces(bridge_.host), ElementsAre("ip_forward 0"));
 }
 

@@ -73,7 +73,7 @@ TEST_F(Crash, DuringAttach) {
     const auto job = [&] { EXPECT_TRUE(succeeded(attach(bridge, request))); };
     const std::vector<std::string> steps = steps_of(bridge, job);
     EXPECT_GT(steps.size(), 10u);
-    ASSERT_TRUE(succeeded(bridge.network().detach(request.vm)));
+    ASSERT_TRUE(succeeded(bridge.detach(request.vm)));
     for (std::size_t n = 0; n < steps.size(); ++n) {
         SCOPED_TRACE(steps[n]);
         die_at(n, bridge, job);
@@ -81,7 +81,7 @@ TEST_F(Crash, DuringAttach) {
         EXPECT_THAT(*bridge.network().recover({}), testing::IsEmpty());
         EXPECT_EQ(traces(bridge.host), before);
         EXPECT_TRUE(succeeded(attach(bridge, request))) << "the next attempt is unharmed";
-        EXPECT_TRUE(succeeded(bridge.network().detach(request.vm)));
+        EXPECT_TRUE(succeeded(bridge.detach(request.vm)));
         EXPECT_EQ(traces(bridge.host), before);
     }
 }
@@ -94,7 +94,7 @@ TEST_F(Crash, DuringTheSecondAttachTheFirstMachineLives) {
     const LinkRequest request = bridge.request(1, true);
     const auto job = [&] { EXPECT_TRUE(succeeded(attach(bridge, request))); };
     const std::vector<std::string> steps = steps_of(bridge, job);
-    ASSERT_TRUE(succeeded(bridge.network().detach(request.vm)));
+    ASSERT_TRUE(succeeded(bridge.detach(request.vm)));
     for (std::size_t n = 0; n < steps.size(); ++n) {
         SCOPED_TRACE(steps[n]);
         die_at(n, bridge, job);
@@ -110,7 +110,7 @@ TEST_F(Crash, DuringDetach) {
     const std::vector<std::string> before = traces(bridge.host);
     const LinkRequest request = bridge.request(0, true);
     ASSERT_TRUE(succeeded(attach(bridge, request)));
-    const auto job = [&] { EXPECT_TRUE(succeeded(bridge.network().detach(request.vm))); };
+    const auto job = [&] { EXPECT_TRUE(succeeded(bridge.detach(request.vm))); };
     const std::vector<std::string> steps = steps_of(bridge, job);
     EXPECT_GT(steps.size(), 4u);
     for (std::size_t n = 0; n < steps.size(); ++n) {
@@ -121,7 +121,7 @@ TEST_F(Crash, DuringDetach) {
         // Core still remembers the machine, and goes on with what it was about.
         const Result<std::vector<VmId>> lost = bridge.network().recover({&link, 1});
         ASSERT_TRUE(succeeded(lost));
-        EXPECT_TRUE(succeeded(bridge.network().detach(link.vm)));
+        EXPECT_TRUE(succeeded(bridge.detach(link.vm)));
         EXPECT_EQ(traces(bridge.host), before);
     }
 }
@@ -132,7 +132,7 @@ TEST_F(Crash, AFailingStepOfAttachLeavesNothing) {
     const LinkRequest request = bridge.request(0, true);
     const std::vector<std::string> steps =
         steps_of(bridge, [&] { EXPECT_TRUE(succeeded(attach(bridge, request))); });
-    ASSERT_TRUE(succeeded(bridge.network().detach(request.vm)));
+    ASSERT_TRUE(succeeded(bridge.detach(request.vm)));
     for (std::size_t n = 0; n < steps.size(); ++n) {
         SCOPED_TRACE(steps[n]);
         EXPECT_FALSE(fail_at(n, bridge, [&] { return attach(bridge, request); }));
@@ -145,7 +145,7 @@ TEST_F(Crash, AFailingStepOfDetachSkipsNoOtherAndCanBeRepeated) {
     const std::vector<std::string> before = traces(bridge.host);
     const LinkRequest request = bridge.request(0, true);
     ASSERT_TRUE(succeeded(attach(bridge, request)));
-    const auto detach = [&] { return bridge.network().detach(request.vm); };
+    const auto detach = [&] { return bridge.detach(request.vm); };
     const std::vector<std::string> steps =
         steps_of(bridge, [&] { EXPECT_TRUE(succeeded(detach())); });
     for (std::size_t n = 0; n < steps.size(); ++n) {
@@ -158,6 +158,10 @@ TEST_F(Crash, AFailingStepOfDetachSkipsNoOtherAndCanBeRepeated) {
                             "interface " + BridgeNetwork::device_of(::getuid(), request.vm))));
         }
         EXPECT_TRUE(succeeded(detach()));
+        // The bridge alone has no machine that would be asked for again.
+        if (steps[n] == "detach.bridge") {
+            EXPECT_TRUE(succeeded(bridge.network().recover({})));
+        }
         EXPECT_EQ(traces(bridge.host), before);
     }
 }

@@ -241,9 +241,9 @@ TEST_F(DroppingForward, RulesOfOursStandAtTheHeadAndGoWithTheLastMachine) {
     expect_out(two);
     for (const Check& row : bridge_.network().checks({}))
         EXPECT_EQ(row.status, CheckStatus::pass) << row.detail;
-    ASSERT_TRUE(bridge_.network().detach(one.link.vm));
+    ASSERT_TRUE(bridge_.detach(one.link.vm));
     EXPECT_NE(forward_rules(), before);
-    ASSERT_TRUE(bridge_.network().detach(two.link.vm));
+    ASSERT_TRUE(bridge_.detach(two.link.vm));
     EXPECT_EQ(forward_rules(), before);
 }
 
@@ -262,7 +262,7 @@ TEST_F(DroppingForward, DockersOwnChainIsUsedWhereItIs) {
     EXPECT_NE(forward_rules().find("-A DOCKER-USER -i banger0"), std::string::npos);
     EXPECT_EQ(forward_rules().find("-A FORWARD -i banger0"), std::string::npos);
     expect_out(guest);
-    ASSERT_TRUE(bridge_.network().detach(guest.link.vm));
+    ASSERT_TRUE(bridge_.detach(guest.link.vm));
     EXPECT_EQ(forward_rules(), before);
 }
 

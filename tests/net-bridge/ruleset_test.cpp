@@ -37,15 +37,19 @@ TEST(Ruleset, EverySettingTheOtherWay) {
 }
 
 TEST(LinkRecord, GoesBothWays) {
-    const LinkRecord record{LinkRecord::State::made,
-                            vm("0123456789ab"),
-                            "bgr-0123456789a",
-                            17,
-                            4294967295u,
-                            MacAddress::of(vm("0123456789ab")),
-                            address("172.16.0.5"),
-                            true};
-    EXPECT_EQ(*parse_link(format_link(record)), record);
+    LinkRecord record{LinkRecord::State::made,
+                      vm("0123456789ab"),
+                      "bgr-0123456789a",
+                      17,
+                      4294967295u,
+                      MacAddress::of(vm("0123456789ab")),
+                      address("172.16.0.5"),
+                      true};
+    for (const auto state :
+         {LinkRecord::State::making, LinkRecord::State::made, LinkRecord::State::leaving}) {
+        record.state = state;
+        EXPECT_EQ(*parse_link(format_link(record)), record);
+    }
     EXPECT_EQ(key_of(record.vm), "vm-0123456789ab");
 }
 

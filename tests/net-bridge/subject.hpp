@@ -47,6 +47,13 @@ public:
                 ::getuid(),
                 {}};
     }
+    /// With everything that is still to come after it.
+    Result<void> detach(const VmId& vm) {
+        ErrorCollector errors;
+        errors.add(network().detach(vm));
+        errors.add(network().settle());
+        return errors.result();
+    }
     NetworkLink attach(std::size_t n, bool nat = false) {
         return network().attach(request(n, nat), {}).value();
     }

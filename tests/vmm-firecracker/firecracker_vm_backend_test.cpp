@@ -173,7 +173,8 @@ struct StandIn {
             for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
                 // The folders that all machines share stay.
                 const std::string path = entry.path().string().substr(folder.size());
-                if (path != "/jail" && path != "/jail/firecracker" && path != "/vm")
+                if (path != "/jail" && path != "/jail/firecracker" && path != "/vm" &&
+                    !path.starts_with("/kernels"))
                     all.push_back(entry.path());
             }
         return all;
@@ -242,6 +243,42 @@ TEST_F(FirecrackerTest, TheJailHoldsWhatIsNeededAndNoMore) {
     EXPECT_EQ(status.st_mode & 07777, 0700u);
     ASSERT_TRUE(here.launcher.last);
     EXPECT_EQ(here.launcher.last->disks, (std::vector<DeviceNumber>{{253, 3}, {7, 1}}));
+}
+
+TEST_F(FirecrackerTest, MachinesShareOneCopyOfTheirKernel) {
+    const std::string folder = JailPaths::kernels_of(here.host);
+    const auto kernel_of_a_new_jail = [&] {
+        const MachineSpec spec = here.spec();
+        const JailPaths paths(here.host, spec.vm, "firecracker");
+        const KernelCopies kernels = KernelCopies::open(folder).value();
+        EXPECT_TRUE(succeeded(
+            make_jail(paths, spec, "{}", {}, 1000, ::geteuid(), here.parts, kernels, {})));
+        struct stat status {};
+        EXPECT_EQ(::stat((paths.root + "/vmlinux").c_str(), &status), 0);
+        EXPECT_EQ(status.st_mode & 07777, 0444u);
+        EXPECT_EQ(::lseek(here.kernel.get(), 0, SEEK_SET), 0);
+        EXPECT_EQ(*read_file(paths.root + "/vmlinux", ByteCount::kib(1)),
+                  *read_all(here.kernel.get(), ByteCount::kib(1)));
+        return status.st_ino;
+    };
+    const ino_t first = kernel_of_a_new_jail();
+    EXPECT_EQ(kernel_of_a_new_jail(), first);
+    // Changed in its place, of the same size.
+    ASSERT_EQ(::pwrite(here.kernel.get(), "KERNEL", 6, 0), 6);
+    const ino_t changed = kernel_of_a_new_jail();
+    EXPECT_NE(changed, first);
+    EXPECT_EQ(kernel_of_a_new_jail(), changed);
+    EXPECT_EQ(list_folder(folder)->size(), 2u);
+    for (int i = 0; i < 4; ++i) {
+        here.kernel = memory_file("kernel " + std::to_string(i));
+        (void)kernel_of_a_new_jail();
+    }
+    EXPECT_LE(list_folder(folder)->size(), 4u);
+    // From another start of the host.
+    ASSERT_TRUE(write_file_atomic(folder + "/some-boot_1000_1_2_3", "torn", 0444));
+    here.restart();
+    EXPECT_LE(list_folder(folder)->size(), 4u);
+    EXPECT_FALSE(path_exists(folder + "/some-boot_1000_1_2_3"));
 }
 
 TEST_F(FirecrackerTest, EachMachineHasAUserOfItsOwn) {
