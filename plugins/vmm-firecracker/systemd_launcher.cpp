@@ -177,15 +177,13 @@ public:
         return manager;
     }
 
+    /// To the ends of our own jobs, of which systemd tells whoever asked for them; all else it
+    /// tells subscribers alone.
     Result<void> listen() {
-        int status =
+        const int status =
             sd_bus_match_signal(bus_.get(), nullptr, manager_name, manager_path, manager_interface,
                                 "JobRemoved", on_job_removed, &results_);
-        BusError error;
-        if (status >= 0)
-            status = sd_bus_call_method(bus_.get(), manager_name, manager_path, manager_interface,
-                                        "Subscribe", &error.error, nullptr, "");
-        if (status < 0) return error.text(status, "listening to systemd");
+        if (status < 0) return bus_failure(status, "listening to systemd");
         return ok();
     }
 

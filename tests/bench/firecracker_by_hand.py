@@ -150,7 +150,10 @@ def one(jail, uid, address):
             sys.exit(f"by hand: Firecracker ended with {vmm.returncode}: {open(f'{KEPT}/console').read()[-500:]}")
         run("runuser", "-u", OWNER, "--", "ssh", "-F", "none", "-i", KEY, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
             "-o", "LogLevel=ERROR", "-o", "BatchMode=yes", f"root@{address}", "true")
-        return {"vmm": started, "agent": agent, "sshd": sshd, "command": time.monotonic() - began}
+        command = time.monotonic() - began
+        vmm.kill()
+        vmm.wait()
+        return {"vmm": started, "agent": agent, "sshd": sshd, "command": command, "end": time.monotonic() - began - command}
     finally:
         vmm.kill()
         vmm.wait()

@@ -90,7 +90,8 @@ def acceleration():
     if os.access("/dev/kvm", os.R_OK | os.W_OK) and (" vmx" in flags or " svm" in flags):
         return ["-accel", "kvm", "-cpu", "host", "-smp", "2"]
     # One processor: of two that run nested guests, QEMU 7.2 now and then leaves one asleep with its interrupts pending, and the whole host hangs.
-    return ["-accel", "tcg", "-cpu", "max,la57=off", "-smp", "1"]
+    # BANGER_LAB_PROCESSORS is for a benchmark that can be run again.
+    return ["-accel", "tcg", "-cpu", "max,la57=off", "-smp", os.environ.get("BANGER_LAB_PROCESSORS", "1")]
 
 
 def qemu_command(base, disk, tree, guests):
