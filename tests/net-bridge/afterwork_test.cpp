@@ -45,21 +45,24 @@ TEST_F(AfterworkTest, SettlingDoesNotLinger) {
     EXPECT_THAT(words(), ElementsAre("one", "two", "last")) << "once after each time";
 }
 
-TEST_F(AfterworkTest, TheLastWaitsUntilNobodyCame) {
-    std::promise<void> is_last;
+TEST_F(AfterworkTest, TheLastComesByItselfWhenNoJobIsLeft) {
+    std::promise<void> all_are_known;
+    std::promise<int> jobs_before_the_last;
     std::atomic<int> jobs = 0;
-    int seen = 0;
     Afterwork afterwork(
         [&]() -> Result<void> {
-            seen = jobs;
-            is_last.set_value();
+            jobs_before_the_last.set_value(jobs);
             return ok();
         },
-        50ms, report_);
-    for (int i = 0; i < 3; ++i)
+        1ms, report_);
+    afterwork.add([&, known = all_are_known.get_future().share()]() -> Result<void> {
+        known.wait();
+        return ++jobs, ok();
+    });
+    for (int i = 0; i < 2; ++i)
         afterwork.add([&]() -> Result<void> { return ++jobs, ok(); });
-    is_last.get_future().wait();
-    EXPECT_EQ(seen, 3);
+    all_are_known.set_value();
+    EXPECT_EQ(jobs_before_the_last.get_future().get(), 3);
 }
 
 TEST_F(AfterworkTest, WhoEndsItWaitsForAll) {
