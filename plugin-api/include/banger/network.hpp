@@ -80,8 +80,8 @@ public:
     /// Makes the link. All or nothing: on failure the host is as it was. A machine that has a link
     /// already gets Errc::already_exists and keeps it.
     virtual Result<NetworkLink> attach(const LinkRequest& request, std::stop_token stop) = 0;
-    /// Removes whatever attach() made. Succeeds when there is nothing left to remove. Runs every
-    /// removal step even when one fails, and then reports them together.
+    /// Removes what attach() made, each step though one fails, and joins the errors. "Already gone"
+    /// is success. Nothing passes afterwards; a device may go behind it, and attach() waits for it.
     virtual Result<void> detach(const VmId& vm) = 0;
     /// Called once, before anything else, with every link core remembers. Adopts those still there,
     /// removes the plugin's own leftovers that core does not know, and returns the machines whose

@@ -41,8 +41,8 @@ class Subject {
 public:
     virtual ~Subject() = default;
     virtual Role& role() = 0;
-    /// What of the plugin's is on the host now, one word a thing (devices, files, processes), in
-    /// any order. Compared only with itself: the suite wants it the same before and after.
+    /// What of the plugin's is on the host when nothing goes behind a call any more, one word a
+    /// thing (devices, files, processes), in any order. It must be the same before and after.
     virtual std::vector<std::string> exists() = 0;
     /// Puts a new instance of the plugin in the old one's place, on the same folders: a daemon that
     /// was restarted. The suite calls recover() next.
