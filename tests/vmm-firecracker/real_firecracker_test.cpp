@@ -123,9 +123,10 @@ public:
         std::vector<std::string> all;
         for (const std::string& folder : {host_.run_folder(), host_.state_folder()})
             for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
-                // The folders that all machines share stay.
+                // The folders that all machines share stay, and the copies of kernels.
                 const std::string path = entry.path().string().substr(folder.size());
-                if (path != "/jail" && path != "/jail/firecracker" && path != "/vm")
+                if (path != "/jail" && path != "/jail/firecracker" && path != "/vm" &&
+                    !path.starts_with("/kernels"))
                     all.push_back(entry.path());
             }
         std::istringstream units(output_of(
