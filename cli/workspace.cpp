@@ -6,13 +6,13 @@
 
 #include <array>
 #include <cerrno>
-#include <csignal>
 #include <cstdlib>
 
 #include "cli/guest_session.hpp"
 #include "cli/render/progress.hpp"
 #include "cli/render/text.hpp"
 #include "cli/session.hpp"
+#include "core/base/blocked_signals.hpp"
 #include "core/base/child.hpp"
 #include "core/base/file.hpp"
 
@@ -103,18 +103,13 @@ std::string bootstrap_script(const CopyPlan& plan, bool is_awaited) {
 
 StopOnInterrupt::StopOnInterrupt(const Interrupts& interrupts)
     : end_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
-    // The thread takes no signal: one that is blocked only in the others would be lost in it.
-    sigset_t all;
-    sigset_t before;
-    ::sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, &before);
+    const BlockedSignals blocked;
     watcher_ = std::jthread([this, fd = interrupts.fd()] {
         std::array<pollfd, 2> waits = {{{fd, POLLIN, 0}, {end_.get(), POLLIN, 0}}};
         while (::poll(waits.data(), waits.size(), -1) < 0 && errno == EINTR) {
         }
         if (waits[0].revents != 0) source_.request_stop();
     });
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 StopOnInterrupt::~StopOnInterrupt() {

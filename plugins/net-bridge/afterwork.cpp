@@ -1,9 +1,8 @@
 #include "plugins/net-bridge/afterwork.hpp"
 
-#include <pthread.h>
-
-#include <csignal>
 #include <utility>
+
+#include "core/base/blocked_signals.hpp"
 
 namespace banger {
 
@@ -12,13 +11,8 @@ using Clock = std::chrono::steady_clock;
 Afterwork::Afterwork(Job last, std::chrono::milliseconds linger,
                      std::function<void(const Error&)> report)
     : last_(std::move(last)), linger_(linger), report_(std::move(report)) {
-    // Signals are for the threads of the program.
-    sigset_t all;
-    sigset_t before;
-    ::sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, &before);
+    const BlockedSignals blocked;
     thread_ = std::thread([this] { work(); });
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 Afterwork::~Afterwork() {

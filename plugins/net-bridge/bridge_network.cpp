@@ -233,8 +233,7 @@ Result<NetworkLink> BridgeNetwork::attach(const LinkRequest& request, std::stop_
         const std::optional<LinkTable::Link> former = links_.find(request.vm);
         return !former || !former->is_leaving;
     };
-    if (!is_gone() && !afterwork_.wait(is_gone, stop))
-        return Error(Errc::cancelled, "attach was cancelled");
+    if (!afterwork_.wait(is_gone, stop)) return Error(Errc::cancelled, "attach was cancelled");
     // Before it is our turn, so that whoever is at it writes our rules too.
     BANGER_TRY(step("attach.record", stop));
     BANGER_TRY(links_.reserve(record));

@@ -62,8 +62,8 @@ public:
 
     [[nodiscard]] Addressing addressing() const override { return {settings_.address}; }
     Result<NetworkLink> attach(const LinkRequest& request, std::stop_token stop) override;
-    /// Returns with the link cut off; the device goes a moment later. Settle() tells of failures
-    /// there; the log does too.
+    /// Returns with the link cut off; the device goes a moment later: of failures there tell
+    /// settle() and the log.
     Result<void> detach(const VmId& vm) override;
     /// Returns when everything that detach() left behind is gone, the bridge too if it is unused.
     /// What failed there since the last time.

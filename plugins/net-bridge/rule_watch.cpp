@@ -4,14 +4,13 @@
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <poll.h>
-#include <pthread.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <csignal>
 #include <vector>
 
+#include "core/base/blocked_signals.hpp"
 #include "plugins/net-bridge/netlink.hpp"
 
 namespace banger {
@@ -72,14 +71,9 @@ Result<std::unique_ptr<RuleWatch>> RuleWatch::start(Hooks hooks) {
     if (mnl_socket_bind(socket.get(), 0, MNL_SOCKET_AUTOPID) < 0 ||
         mnl_socket_setsockopt(socket.get(), NETLINK_ADD_MEMBERSHIP, &group, sizeof group) < 0)
         return Error::from_errno(errno, "watching nftables");
-    // Signals are for the threads of the program.
-    sigset_t all;
-    sigset_t before;
-    ::sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, &before);
+    const BlockedSignals blocked;
     made->thread_ = std::thread([socket = std::move(socket), wake = made->wake_.get(),
                                  hooks = std::move(hooks)] { watch(socket, wake, hooks); });
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
     return made;
 }
 
